@@ -1,0 +1,511 @@
+/* clnorm: normalization layers for training, on any OpenCL 1.2 device and on the CPU.
+ *
+ * This header is the whole contract; it has no OpenCL type (those are in <clnorm/opencl.h>) and is valid C11 and C++17.
+ *
+ * Life cycle: open a device, create a plan for a problem, run the plan many times, destroy plan, then device.
+ *
+ *     clnorm_device *device;  clnorm_device_open("auto", &device);
+ *     clnorm_desc desc = CLNORM_DESC_INIT;  desc.layout = CLNORM_NC;  desc.n = 64;  desc.c = 256;
+ *     clnorm_plan *plan;      clnorm_plan_create(device, &desc, &plan);
+ *     clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;  f.x = clnorm_host(x, bytes);  …
+ *     clnorm_forward(plan, &f);
+ *
+ * Errors. Every call returns a clnorm_status; clnorm_last_error() has one sentence about the last failure on this
+ * thread. An argument error (a status below CLNORM_E_DEVICE_FAILED) leaves every output untouched. After one of the
+ * others the outputs are undefined, but running statistics are committed last. The library never aborts, exits or prints.
+ *
+ * Memory. A buffer argument is a value {kind, handle, offset, bytes}; passing one allocates nothing. On an OpenCL device
+ * buffers are cl_mem (clnorm_cl, <clnorm/opencl.h>) or library memory; host pointers are refused there, for they would
+ * need a hidden copy. On "cpu" buffers are host pointers or library memory. Tensors are dense, 4-byte elements.
+ *
+ * Aliasing. Buffers that a call writes may not overlap any other buffer of the call, with two exceptions, both for the
+ * very same bytes: y over x in clnorm_infer, and in clnorm_forward and clnorm_apply when no state is saved; dx over dy
+ * always. Anything else, a partial overlap too, is CLNORM_E_OVERLAP.
+ *
+ * Threads. Devices may be shared between threads. A plan is used by one thread at a time.
+ *
+ * Time. On an OpenCL device every run call is asynchronous: it enqueues and returns; it allocates, compiles, flushes
+ * and waits for nothing. On "cpu" it returns when the result is there.
+ *
+ * Formulas (docs/math.md derives them). A statistics group is, for batch norm, one channel c over all samples and
+ * positions; m is its number of values; u = 2^-24.
+ *     mean = Σx / m            kept as a pair  m + c  of two floats, so that a large mean costs no accuracy
+ *     var  = Σ(x − mean)² / m  biased
+ *     rstd = 1 / sqrt(var + eps)
+ *     y    = (x − mean)·rstd·weight + bias
+ * Bounds that the tests hold on every device, per channel: |y − y64| ≤ 16u·max|y64| (weight 1, bias 0) for any f32 input
+ * with |x| < 1e17. A constant channel has var exactly 0 and (eps > 0) y exactly bias.
+ */
+#ifndef CLNORM_CLNORM_H
+#define CLNORM_CLNORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CLNORM_VERSION_MAJOR 0
+#define CLNORM_VERSION_MINOR 1
+#define CLNORM_VERSION_PATCH 0
+
+#if defined(CLNORM_STATIC)
+#define CLNORM_API
+#elif defined(_WIN32)
+#if defined(CLNORM_BUILDING)
+#define CLNORM_API __declspec(dllexport)
+#else
+#define CLNORM_API __declspec(dllimport)
+#endif
+#else
+#define CLNORM_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- status ---------------------------------------------------------------------------------------------------- */
+
+/* X(NAME, number, text). Numbers are stable. Below 60: the caller's argument, nothing was touched. From 60 on: the
+ * machine. */
+#define CLNORM_STATUS_LIST(X)                                                                                          \
+    X(OK, 0, "success")                                                                                                \
+    X(E_NULL, 10, "a required pointer is NULL")                                                                        \
+    X(E_STRUCT_SIZE, 11, "a struct's size field is not one this library knows")                                        \
+    X(E_ENUM, 12, "a value is not one of its enumeration")                                                             \
+    X(E_SHAPE, 20, "a dimension is out of range")                                                                      \
+    X(E_STRIDES, 21, "strides are not those of a dense tensor")                                                        \
+    X(E_EPS, 22, "eps is negative or not finite")                                                                      \
+    X(E_MOMENTUM, 23, "momentum is outside [0, 1]")                                                                    \
+    X(E_N, 24, "n of a call is outside [0, n of the plan]")                                                            \
+    X(E_MISSING, 30, "a required buffer is missing")                                                                   \
+    X(E_BUFFER_KIND, 31, "a buffer's kind does not fit the device")                                                    \
+    X(E_BUFFER_DEVICE, 32, "a buffer belongs to another device or context")                                            \
+    X(E_BUFFER_SIZE, 33, "a buffer is too small")                                                                      \
+    X(E_BUFFER_ALIGNMENT, 34, "a buffer is not aligned to its element")                                                \
+    X(E_LENGTH, 35, "a parameter has the wrong length")                                                                \
+    X(E_OVERLAP, 36, "buffers overlap")                                                                                \
+    X(E_STATISTICS_MISSING, 37, "running statistics are missing")                                                      \
+    X(E_STATISTICS_SOURCE, 38, "backward needs exactly one source of statistics")                                      \
+    X(E_STREAM, 39, "a stream does not fit the device")                                                                \
+    X(E_DEVICE_UNKNOWN, 40, "no device has this name")                                                                 \
+    X(E_UNSUPPORTED, 41, "this build or device cannot do that")                                                        \
+    X(E_BUSY, 42, "the object is still in use")                                                                        \
+    X(E_DEVICE_FAILED, 60, "an OpenCL call failed")                                                                    \
+    X(E_BUILD, 61, "a kernel did not build")                                                                           \
+    X(E_NO_MEMORY, 62, "out of memory")
+
+typedef enum clnorm_status {
+#define CLNORM_STATUS_ENUM(name, number, text) CLNORM_##name = number,
+    CLNORM_STATUS_LIST(CLNORM_STATUS_ENUM)
+#undef CLNORM_STATUS_ENUM
+} clnorm_status;
+
+/* "CLNORM_E_SHAPE" and the like; "CLNORM_E_?" for a number that is no status. Never NULL. */
+CLNORM_API const char *clnorm_status_name(clnorm_status status);
+/* The short text of CLNORM_STATUS_LIST. Never NULL. */
+CLNORM_API const char *clnorm_status_text(clnorm_status status);
+/* One sentence about the last failure on this thread: the argument, what it was and what it must be, or the OpenCL call
+ * and its code, or the build log. "" if there was none. Valid until the next clnorm call on this thread. */
+CLNORM_API const char *clnorm_last_error(void);
+/* "0.1.0": of the library that runs, where CLNORM_VERSION_* are those of the header. */
+CLNORM_API const char *clnorm_version(void);
+
+/* ---- devices --------------------------------------------------------------------------------------------------- */
+
+typedef struct clnorm_device clnorm_device;
+
+typedef enum clnorm_device_class {
+    CLNORM_CLASS_HOST = 0,       /* "cpu": plain C on this machine */
+    CLNORM_CLASS_CPU = 1,        /* an OpenCL device of type CPU */
+    CLNORM_CLASS_GPU = 2,        /* an OpenCL device of type GPU */
+    CLNORM_CLASS_ACCELERATOR = 3 /* any other OpenCL device */
+} clnorm_device_class;
+
+/* What a device is and how it will be used. Strings live as long as the device (or until the next clnorm_device_list). */
+typedef struct clnorm_device_info {
+    size_t size;              /* sizeof(clnorm_device_info), set by CLNORM_DEVICE_INFO_INIT */
+    char id[32];              /* "cpu" or "opencl:P.D": a name that clnorm_device_open takes */
+    char name[128];           /* CL_DEVICE_NAME */
+    char platform[128];       /* CL_PLATFORM_NAME; "host" for cpu */
+    char version[128];        /* CL_DEVICE_VERSION; the library's version for cpu */
+    char driver[128];         /* CL_DRIVER_VERSION; "" for cpu */
+    char tuning[160];         /* the row of the tuning table in force, as text: "segments w8 wg1 … columns w16 …" */
+    char fallback[512];       /* why "auto" did not take an OpenCL device; "" if it did, or was not asked */
+    clnorm_device_class kind; /* class of the device */
+    uint64_t memory;          /* bytes of global memory */
+    uint64_t max_allocation;  /* bytes of the largest buffer */
+    uint64_t local_memory;    /* bytes of local memory a work-group */
+    uint32_t compute_units;   /* CL_DEVICE_MAX_COMPUTE_UNITS; processors for cpu */
+    uint32_t work_group_size; /* largest work-group */
+    int fp64, fp16, subgroups; /* 1 if the device has them. None is needed */
+} clnorm_device_info;
+#define CLNORM_DEVICE_INFO_INIT                                                                                        \
+    {sizeof(clnorm_device_info), "", "", "", "", "", "", "", CLNORM_CLASS_HOST, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* Opens a device. name:
+ *   "auto"         the first OpenCL GPU or accelerator that builds and runs a kernel, else cpu (see info.fallback)
+ *   "cpu"          plain C on this machine
+ *   "opencl"       the first OpenCL device of any type
+ *   "opencl:P.D"   device D of platform P, as clnorm_device_list counts them
+ *   anything else  part of an OpenCL device's or platform's name, letter case ignored; the first match
+ * No OpenCL platform at all is not an error for "auto" and "cpu".
+ * -> E_NULL, E_DEVICE_UNKNOWN (the sentence lists the devices), E_DEVICE_FAILED, E_BUILD, E_NO_MEMORY. *device is set on success only. */
+CLNORM_API clnorm_status clnorm_device_open(const char *name, clnorm_device **device);
+/* Waits for nothing. NULL is fine. Plans and memory of the device keep it alive: it is freed with the last of them. */
+CLNORM_API void clnorm_device_destroy(clnorm_device *device);
+/* -> E_NULL, E_STRUCT_SIZE. */
+CLNORM_API clnorm_status clnorm_device_get_info(const clnorm_device *device, clnorm_device_info *info);
+/* The info of device i of this machine: 0 is cpu, then every OpenCL device in the order of platforms. *count: how many
+ * there are. info may be NULL (to count). Opens and builds nothing. -> E_NULL, E_STRUCT_SIZE, E_DEVICE_UNKNOWN (i ≥ count). */
+CLNORM_API clnorm_status clnorm_device_list(uint32_t i, clnorm_device_info *info, uint32_t *count);
+/* Builds every program that any plan on this device can need, from the disk cache where it is there (docs/cache.md), so
+ * that no later clnorm_plan_create compiles. Does nothing on cpu. -> E_NULL, E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
+CLNORM_API clnorm_status clnorm_device_build_all(clnorm_device *device);
+
+typedef struct clnorm_build_counts {
+    uint64_t from_source; /* programs of this device compiled from source */
+    uint64_t from_cache;  /* programs taken from the disk cache */
+} clnorm_build_counts;
+/* How many programs this device has built so far. -> E_NULL. */
+CLNORM_API clnorm_status clnorm_device_get_build_counts(const clnorm_device *device, clnorm_build_counts *counts);
+
+/* ---- buffers --------------------------------------------------------------------------------------------------- */
+
+typedef struct clnorm_memory clnorm_memory;
+
+typedef enum clnorm_buffer_kind {
+    CLNORM_BUFFER_NONE = 0, /* left out */
+    CLNORM_BUFFER_HOST = 1, /* handle: host address */
+    CLNORM_BUFFER_MEMORY = 2, /* handle: clnorm_memory */
+    CLNORM_BUFFER_CL = 3    /* handle: cl_mem, a sub-buffer too */
+} clnorm_buffer_kind;
+
+/* A buffer argument. offset and bytes count bytes; [offset, offset + bytes) is what the call may touch. */
+typedef struct clnorm_buffer {
+    clnorm_buffer_kind kind;
+    void *handle;
+    size_t offset;
+    size_t bytes;
+} clnorm_buffer;
+
+/* The buffer arguments: host memory, (part of) library memory, left out. Inputs are never written. */
+static inline clnorm_buffer clnorm_host(const void *pointer, size_t bytes)
+{
+    clnorm_buffer b;
+    b.kind = CLNORM_BUFFER_HOST;
+    b.handle = (void *)(uintptr_t)pointer;
+    b.offset = 0;
+    b.bytes = bytes;
+    return b;
+}
+static inline clnorm_buffer clnorm_memory_part(clnorm_memory *memory, size_t offset, size_t bytes)
+{
+    clnorm_buffer b;
+    b.kind = CLNORM_BUFFER_MEMORY;
+    b.handle = memory;
+    b.offset = offset;
+    b.bytes = bytes;
+    return b;
+}
+static inline clnorm_buffer clnorm_none(void)
+{
+    clnorm_buffer b;
+    b.kind = CLNORM_BUFFER_NONE;
+    b.handle = NULL;
+    b.offset = 0;
+    b.bytes = 0;
+    return b;
+}
+
+/* Memory of the library's own on a device: host memory aligned to 64 bytes on cpu, a cl_mem elsewhere. bytes may be 0.
+ * Contents are undefined. -> E_NULL, E_NO_MEMORY, E_DEVICE_FAILED. */
+CLNORM_API clnorm_status clnorm_memory_create(clnorm_device *device, size_t bytes, clnorm_memory **memory);
+/* NULL is fine. Calls already enqueued may still use it. */
+CLNORM_API void clnorm_memory_destroy(clnorm_memory *memory);
+CLNORM_API size_t clnorm_memory_bytes(const clnorm_memory *memory); /* 0 for NULL */
+/* All of it as a buffer argument. */
+CLNORM_API clnorm_buffer clnorm_memory_buffer(clnorm_memory *memory);
+/* Copies between host and library memory on the device's own queue and waits for the copy; both are also
+ * available as asynchronous calls on your queue in <clnorm/opencl.h>. -> E_NULL, E_BUFFER_SIZE, E_DEVICE_FAILED. */
+CLNORM_API clnorm_status clnorm_memory_write(clnorm_memory *memory, size_t offset, const void *source, size_t bytes);
+CLNORM_API clnorm_status clnorm_memory_read(clnorm_memory *memory, size_t offset, void *target, size_t bytes);
+/* Maps the bytes for the host to read and write, and unmaps them. One map at a time; E_BUSY for a second.
+ * -> E_NULL, E_BUFFER_SIZE, E_BUSY, E_DEVICE_FAILED. */
+CLNORM_API clnorm_status clnorm_memory_map(clnorm_memory *memory, size_t offset, size_t bytes, void **pointer);
+CLNORM_API clnorm_status clnorm_memory_unmap(clnorm_memory *memory);
+/* Waits until all that was enqueued on the device's own queue is done. -> E_NULL, E_DEVICE_FAILED. */
+CLNORM_API clnorm_status clnorm_device_finish(clnorm_device *device);
+
+/* ---- plans ----------------------------------------------------------------------------------------------------- */
+
+typedef enum clnorm_norm {
+    CLNORM_BATCH = 0 /* statistics per channel over samples and positions */
+} clnorm_norm;
+
+typedef enum clnorm_layout {
+    CLNORM_NC = 0,  /* [n, c] */
+    CLNORM_NCS = 1, /* [n, c, spatial…], channels-first */
+    CLNORM_NSC = 2  /* [n, spatial…, c], channels-last */
+} clnorm_layout;
+
+typedef enum clnorm_dtype { CLNORM_F32 = 0 } clnorm_dtype;
+
+#define CLNORM_MAX_SPATIAL 3
+
+/* A problem. Zero is every field's default but size. */
+typedef struct clnorm_desc {
+    size_t size;        /* sizeof(clnorm_desc), set by CLNORM_DESC_INIT */
+    clnorm_norm norm;
+    clnorm_layout layout;
+    clnorm_dtype dtype; /* of x, y, dy, dx; parameters and statistics are f32 */
+    int64_t n;          /* largest batch, ≥ 0; a call may have fewer samples */
+    int64_t c;          /* channels, ≥ 1 */
+    int32_t spatial_dims;                /* 0 for CLNORM_NC; 1 to 3 for the others */
+    int64_t spatial[CLNORM_MAX_SPATIAL]; /* each ≥ 1 */
+    float eps;          /* ≥ 0; CLNORM_DESC_INIT: 1e-5. With 0 a channel of zero variance gives the formula's NaN */
+    int64_t strides[2 + CLNORM_MAX_SPATIAL]; /* all 0, or the strides in elements in the order of the layout, which must be the dense
+                                                ones (a dimension of 1 may have any stride) */
+} clnorm_desc;
+#define CLNORM_DESC_INIT                                                                                               \
+    {sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}}
+
+typedef struct clnorm_plan clnorm_plan;
+
+/* Chooses and builds the kernels (from the cache where they are there) and allocates the plan's workspace (a few bytes a channel).
+ * -> E_NULL, E_STRUCT_SIZE, E_ENUM, E_SHAPE, E_STRIDES, E_EPS, E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
+CLNORM_API clnorm_status clnorm_plan_create(clnorm_device *device, const clnorm_desc *desc, clnorm_plan **plan);
+/* NULL is fine. Calls already enqueued still complete. */
+CLNORM_API void clnorm_plan_destroy(clnorm_plan *plan);
+
+/* Bytes of: the state that forward saves for backward (f32[3][c]: m, c, rstd; opaque); statistics (see clnorm_statistics);
+ * sums (see clnorm_backward_reduce); the workspace of one call. All 0 for NULL. */
+CLNORM_API size_t clnorm_plan_state_bytes(const clnorm_plan *plan);
+CLNORM_API size_t clnorm_plan_statistics_bytes(const clnorm_plan *plan);
+CLNORM_API size_t clnorm_plan_sums_bytes(const clnorm_plan *plan);
+CLNORM_API size_t clnorm_plan_workspace_bytes(const clnorm_plan *plan);
+/* Which variant runs, and why, launch by launch; for people. Valid as long as the plan. "" for NULL. */
+CLNORM_API const char *clnorm_plan_explain(const clnorm_plan *plan);
+
+/* What a call found that only the device can know, or'ed since the plan was made or last asked. */
+#define CLNORM_FOUND_NONFINITE 1u /* a commit met a non-finite mean or variance */
+/* Reads and clears that word. This waits for the plan's calls on the device's own queue, and on OpenCL for those on the
+ * queue of the last call; nothing else in this header that runs a plan waits. -> E_NULL, E_DEVICE_FAILED. */
+CLNORM_API clnorm_status clnorm_plan_query_found(clnorm_plan *plan, uint32_t *found);
+
+/* ---- running statistics ---------------------------------------------------------------------------------------- */
+
+typedef enum clnorm_average {
+    CLNORM_EXPONENTIAL = 0, /* new = (1 − momentum)·old + momentum·batch */
+    CLNORM_CUMULATIVE = 1   /* new = old + (batch − old)/(count + 1): the mean of all batches; momentum is ignored */
+} clnorm_average;
+
+typedef enum clnorm_variance {
+    CLNORM_BIASED = 0,  /* running_var takes Σ(x − mean)²/m, as the tutorial does */
+    CLNORM_UNBIASED = 1 /* … /(m − 1), as PyTorch does; where m = 1 the biased value (0) is kept */
+} clnorm_variance;
+
+typedef enum clnorm_guard {
+    CLNORM_GUARD_NONE = 0,  /* NaN and Inf go into the running statistics as the formula says */
+    CLNORM_GUARD_FINITE = 1 /* a channel whose batch mean or variance is not finite keeps its running statistics */
+} clnorm_guard;
+
+/* How batch statistics enter the running ones. momentum and count are the caller's to keep (checkpoints). */
+typedef struct clnorm_running {
+    float momentum;           /* in [0, 1]; the initialisers set 0.1 */
+    clnorm_average average;
+    clnorm_variance variance;
+    clnorm_guard guard;
+    uint64_t count;           /* CLNORM_CUMULATIVE: batches averaged so far, 0 for the first */
+} clnorm_running;
+#define CLNORM_RUNNING_INIT {0.1f, CLNORM_EXPONENTIAL, CLNORM_BIASED, CLNORM_GUARD_NONE, 0}
+
+/* ---- run ------------------------------------------------------------------------------------------------------- */
+/* In all of these:
+ *   n          samples of this call, 0 ≤ n ≤ the plan's; the initialisers set CLNORM_PLAN_N: the plan's n
+ *   x, y, dy, dx   tensors of n samples in the plan's layout; the buffer may be larger, not smaller
+ *   weight, bias, mean, var, rstd, running_mean, running_var, dweight, dbias   f32[c], exactly 4·c bytes
+ *   weight and bias may be left out (1 and 0), each alone too
+ *   workspace  left out: the plan's own, then the plan's calls must be ordered by the caller (one in-order queue, or events);
+ *              or clnorm_plan_workspace_bytes() bytes of the caller's, one for each call in flight
+ *   stream     NULL: the device's own in-order queue; or a clnorm_cl_stream (<clnorm/opencl.h>). Must be NULL on cpu
+ * n = 0: the call succeeds, writes no tensor, no statistics and no state, and launches no kernel; dweight and dbias are set to
+ * 0; an event still completes after its wait list. */
+#define CLNORM_PLAN_N ((int64_t)-1)
+
+typedef struct clnorm_forward_args {
+    size_t size;
+    int64_t n;
+    clnorm_buffer x, y;
+    clnorm_buffer weight, bias;
+    clnorm_buffer state;          /* out, may be left out: for clnorm_backward */
+    clnorm_buffer mean, var, rstd; /* out, each may be left out; var biased */
+    clnorm_buffer running_mean, running_var; /* in and out, both or neither */
+    clnorm_running running;
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_forward_args;
+#define CLNORM_BUFFER_INIT {CLNORM_BUFFER_NONE, NULL, 0, 0}
+#define CLNORM_FORWARD_ARGS_INIT                                                                                       \
+    {sizeof(clnorm_forward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,           \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, NULL}
+
+/* Forward for training: y from the batch's own statistics; then the running statistics are updated.
+ * With one value per channel (m = 1) the variance is 0 and y is bias. A NaN or Inf in a channel makes that channel NaN and
+ * leaves every other bit as it would be. y may be x only if state is left out. Reads x twice, writes y once.
+ * -> E_NULL, E_STRUCT_SIZE, E_N, E_MISSING (x, y), E_BUFFER_…, E_LENGTH, E_OVERLAP, E_STATISTICS_MISSING (one of the
+ * running pair alone), E_MOMENTUM, E_ENUM, E_STREAM, E_DEVICE_FAILED. */
+CLNORM_API clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args);
+
+typedef struct clnorm_infer_args {
+    size_t size;
+    int64_t n;
+    clnorm_buffer x, y;
+    clnorm_buffer weight, bias;
+    clnorm_buffer running_mean, running_var; /* in, required */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_infer_args;
+#define CLNORM_INFER_ARGS_INIT                                                                                         \
+    {sizeof(clnorm_infer_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,             \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+
+/* Inference: y = (x − running_mean) / sqrt(running_var + eps)·weight + bias. y may be x. Reads x once, writes y once.
+ * -> as clnorm_forward; E_STATISTICS_MISSING without running statistics. */
+CLNORM_API clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args);
+
+/* Backward takes the statistics from exactly one source:
+ *   state                        of clnorm_forward or clnorm_apply on the same x
+ *   mean and rstd                of another framework: as accurate as they are (an f32 mean is off by up to u·|mean|, so x̂ by up to
+ *                                u·|mean|·rstd)
+ *   running_mean and running_var frozen statistics: they are constants, so dx = dy·weight·rstd */
+typedef struct clnorm_backward_args {
+    size_t size;
+    int64_t n;
+    clnorm_buffer x, dy;
+    clnorm_buffer weight;
+    clnorm_buffer state;
+    clnorm_buffer mean, rstd;
+    clnorm_buffer running_mean, running_var;
+    clnorm_buffer dx, dweight, dbias; /* out, each may be left out, not all three */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_backward_args;
+#define CLNORM_BACKWARD_ARGS_INIT                                                                                      \
+    {sizeof(clnorm_backward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,          \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+
+/* x̂ = (x − mean)·rstd
+ * dbias = Σdy      dweight = Σ dy·x̂      dx = weight·rstd·(dy − Σdy/m − x̂·Σ(dy·x̂)/m)
+ * x may be left out only with frozen statistics and no dweight. dx may be dy. Reads x and dy twice, writes dx once.
+ * Bounds held: |dx − dx64| ≤ 32u·|weight|·rstd·max(|dy| + |mean dy| + |x̂·mean(dy·x̂)|), |dweight − …| ≤ 16u·Σ|dy·x̂|,
+ * |dbias − …| ≤ 16u·Σ|dy|.
+ * -> as clnorm_forward; E_STATISTICS_SOURCE, E_STATISTICS_MISSING (half a pair). */
+CLNORM_API clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args);
+
+/* ---- the same as steps ----------------------------------------------------------------------------------------- */
+/* clnorm_forward is clnorm_statistics → clnorm_apply → clnorm_commit; clnorm_backward is clnorm_backward_reduce →
+ * clnorm_backward_apply. Between the steps, statistics of other processes or devices can be merged, and sums added.
+ *
+ * Statistics are f32[5][c], planes: count (high), count (low), mean m, mean residual c, var (biased). count = high + low
+ * exactly, up to 2^48; the mean is m + c. Gather those of k processes one after the other and merge them. */
+
+typedef struct clnorm_statistics_args {
+    size_t size;
+    int64_t n;
+    clnorm_buffer x;
+    clnorm_buffer statistics; /* out */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_statistics_args;
+#define CLNORM_STATISTICS_ARGS_INIT                                                                                    \
+    {sizeof(clnorm_statistics_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+/* The statistics of x. n = 0 writes a count of 0. Reads x once. */
+CLNORM_API clnorm_status clnorm_statistics(clnorm_plan *plan, const clnorm_statistics_args *args);
+
+typedef struct clnorm_merge_args {
+    size_t size;
+    uint32_t parts;           /* ≥ 1 */
+    clnorm_buffer gathered;   /* in: f32[parts][5][c] */
+    clnorm_buffer statistics; /* out */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_merge_args;
+#define CLNORM_MERGE_ARGS_INIT                                                                                         \
+    {sizeof(clnorm_merge_args), 0, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+/* The statistics of the union of the parts (Chan's formula, in the order of the parts); parts of count 0 do not count. */
+CLNORM_API clnorm_status clnorm_merge(clnorm_plan *plan, const clnorm_merge_args *args);
+
+typedef struct clnorm_commit_args {
+    size_t size;
+    clnorm_buffer statistics; /* in */
+    clnorm_buffer running_mean, running_var; /* in and out */
+    clnorm_running running;
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_commit_args;
+#define CLNORM_COMMIT_ARGS_INIT                                                                                        \
+    {sizeof(clnorm_commit_args), CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT,      \
+     CLNORM_BUFFER_INIT, NULL}
+/* Enters statistics into the running ones; a count of 0 leaves them. */
+CLNORM_API clnorm_status clnorm_commit(clnorm_plan *plan, const clnorm_commit_args *args);
+
+typedef struct clnorm_apply_args {
+    size_t size;
+    int64_t n;
+    clnorm_buffer x, y;
+    clnorm_buffer weight, bias;
+    clnorm_buffer statistics;      /* in */
+    clnorm_buffer state;           /* out, may be left out */
+    clnorm_buffer mean, var, rstd; /* out, each may be left out */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_apply_args;
+#define CLNORM_APPLY_ARGS_INIT                                                                                         \
+    {sizeof(clnorm_apply_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,             \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+/* y from x and given statistics. Reads x once, writes y once. */
+CLNORM_API clnorm_status clnorm_apply(clnorm_plan *plan, const clnorm_apply_args *args);
+
+typedef struct clnorm_backward_reduce_args {
+    size_t size;
+    int64_t n;
+    clnorm_buffer x, dy;
+    clnorm_buffer state;
+    clnorm_buffer mean, rstd;      /* instead of state */
+    clnorm_buffer sums;            /* out: f32[4][c], planes: count (high), count (low), Σdy, Σ dy·x̂ */
+    clnorm_buffer dweight, dbias;  /* out, each may be left out: those of this x alone */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_backward_reduce_args;
+#define CLNORM_BACKWARD_REDUCE_ARGS_INIT                                                                               \
+    {sizeof(clnorm_backward_reduce_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,   \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
+     CLNORM_BUFFER_INIT, NULL}
+/* The two sums that backward needs, and their count; all four planes may be added between processes. n = 0 writes zeros. */
+CLNORM_API clnorm_status clnorm_backward_reduce(clnorm_plan *plan, const clnorm_backward_reduce_args *args);
+
+typedef struct clnorm_backward_apply_args {
+    size_t size;
+    int64_t n;
+    clnorm_buffer x, dy;
+    clnorm_buffer weight;
+    clnorm_buffer state;
+    clnorm_buffer mean, rstd;      /* instead of state */
+    clnorm_buffer sums;            /* in */
+    clnorm_buffer dx;              /* out */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_backward_apply_args;
+#define CLNORM_BACKWARD_APPLY_ARGS_INIT                                                                                \
+    {sizeof(clnorm_backward_apply_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,    \
+     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
+     CLNORM_BUFFER_INIT, NULL}
+/* dx from the sums. dx may be dy. Reads x and dy once, writes dx once. */
+CLNORM_API clnorm_status clnorm_backward_apply(clnorm_plan *plan, const clnorm_backward_apply_args *args);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

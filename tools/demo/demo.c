@@ -1,0 +1,7 @@
+#include "commands.h"
+
+int cmd_demo(const struct cli_command *self, int argc, const char **argv)
+{
+    (void)argc, (void)argv;
+    return cli_error(self, "being written");
+}

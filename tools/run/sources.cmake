@@ -1,0 +1,1 @@
+list(APPEND sources run/devices.c run/run.c)
