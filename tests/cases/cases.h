@@ -1,0 +1,196 @@
+/* The one table of named cases that feeds the tests, `clnorm parity` and `clnorm bench`, and what it takes to run a case on a
+ * device and to judge its outputs.
+ *
+ *     for (size_t i = 0; i < cases_count(CASE_SHORT); i++) {
+ *         struct case_problem *problem = case_prepare(cases_get(CASE_SHORT, i));    inputs and fp64 reference, once
+ *         struct case_result result;
+ *         case_execute(problem, device, NULL, NULL, NULL, &result);                 plan, run, read back, judge
+ *         ck_assert_msg(result.pass, "%s", result.message);
+ *         case_problem_free(problem);
+ *     }
+ *
+ * A name decodes: layout_mode[_affine]_shape_data[_option…]; what is not named is the default of CLNORM_CASE_INIT. */
+#ifndef CLNORM_TESTS_CASES_H
+#define CLNORM_TESTS_CASES_H
+
+#include <clnorm/clnorm.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum case_suite { CASE_SHORT, CASE_FULL }; /* the short suite is a part of the full one */
+
+enum case_mode {
+    CASE_TRAIN,         /* clnorm_forward */
+    CASE_INFER,         /* clnorm_infer */
+    CASE_BACKWARD,      /* clnorm_forward, then clnorm_backward from its state */
+    CASE_FROZEN,        /* clnorm_backward from running statistics */
+    CASE_GIVEN,         /* clnorm_backward from a given mean and rstd */
+    CASE_STEPS_FORWARD, /* clnorm_statistics of `parts` parts of the batch, clnorm_merge, clnorm_apply, clnorm_commit */
+    CASE_STEPS_BACKWARD, /* the former's state, clnorm_backward_reduce of `parts` parts, sums added, clnorm_backward_apply */
+    CASE_MODES
+};
+
+enum case_affine { CASE_AFFINE_BOTH, CASE_AFFINE_NO_BIAS, CASE_AFFINE_NO_WEIGHT, CASE_AFFINE_NONE, CASE_AFFINES };
+
+enum case_data { /* what x is; dy is N(0, 1) unless said */
+                 CASE_DATA_NORMAL,
+                 CASE_DATA_MEAN1E2, /* mean 1e2, standard deviation 1; likewise below */
+                 CASE_DATA_MEAN1E4,
+                 CASE_DATA_MEAN1E6,
+                 CASE_DATA_MEAN1E4_STD1E_2,
+                 CASE_DATA_MEAN1E6_STD1E_2,
+                 CASE_DATA_STEPS_AT_40000,   /* 40000 + {0, 1, 2, 3} */
+                 CASE_DATA_OUTLIER1E4_FIRST, /* N(0, 1) with one value of 1e4 a channel */
+                 CASE_DATA_OUTLIER1E4_MIDDLE,
+                 CASE_DATA_OUTLIER1E4_LAST,
+                 CASE_DATA_OUTLIER1E8_FIRST,
+                 CASE_DATA_OUTLIER1E8_MIDDLE,
+                 CASE_DATA_OUTLIER1E8_LAST,
+                 CASE_DATA_ALTERNATING1E4,    /* ±1e4 in turn */
+                 CASE_DATA_SKEWED,            /* exp(2·N(0, 1)) */
+                 CASE_DATA_SPARSE,            /* one value in 64 is not 0 */
+                 CASE_DATA_TINY,              /* 1e-20·N(0, 1) */
+                 CASE_DATA_HUGE,              /* uniform in ±1e17 */
+                 CASE_DATA_CONSTANT_1234_567, /* y is bias, var is 0, exactly */
+                 CASE_DATA_CONSTANT_0_1,
+                 CASE_DATA_CONSTANT_1E6,
+                 CASE_DATA_EXACT_INTEGERS, /* every partial sum is a float: mean is the correctly rounded mean */
+                 CASE_DATA_DY_MEAN1E4,     /* x is N(0, 1), dy is N(1e4, 1) */
+                 CASE_DATA_NAN_FIRST,      /* N(0, 1) with one NaN, in the first value of channel 0 */
+                 CASE_DATA_NAN_LAST,       /* … in the last value of the last channel */
+                 CASE_DATA_INF_MIDDLE,     /* … +Inf in the middle of the middle channel */
+                 CASE_DATA_NAN_DY,         /* x is N(0, 1), dy has one NaN in the middle channel */
+                 CASE_DATA_KINDS
+};
+
+enum case_output { /* what is judged; each has one value a tensor element or a channel */
+                   CASE_Y,
+                   CASE_MEAN,
+                   CASE_VAR,
+                   CASE_RSTD,
+                   CASE_RUNNING_MEAN,
+                   CASE_RUNNING_VAR,
+                   CASE_DX,
+                   CASE_DWEIGHT,
+                   CASE_DBIAS,
+                   CASE_STATISTICS_COUNT, /* high + low */
+                   CASE_STATISTICS_MEAN,  /* m + c, unrounded */
+                   CASE_STATISTICS_VAR,
+                   CASE_SUMS_COUNT, /* high + low */
+                   CASE_SUMS_DY,
+                   CASE_SUMS_DY_XHAT,
+                   CASE_OUTPUTS
+};
+#define CASE_BIT(output) (1u << (output))
+
+struct clnorm_case {
+    char name[128];
+    clnorm_layout layout;
+    int64_t n, plan_n; /* samples of the call, and of the plan (≥ n) */
+    int64_t c;
+    int32_t spatial_dims;
+    int64_t spatial[CLNORM_MAX_SPATIAL];
+    enum case_mode mode;
+    enum case_affine affine;
+    bool in_place;  /* y over x, or dx over dy */
+    unsigned omit;  /* CASE_BIT of the outputs that are left out (of y … dbias) */
+    uint32_t parts; /* of the steps: how many parts the batch is cut into, ≥ 1 */
+    size_t offset;  /* floats by which every buffer is shifted in its memory */
+    float eps;
+    clnorm_running running;
+    enum case_data data;
+    uint64_t seed;
+    bool in_short;
+};
+#define CLNORM_CASE_INIT                                                                                               \
+    {                                                                                                                  \
+        "", CLNORM_NC, 0, 0, 1, 0, {0, 0, 0}, CASE_TRAIN, CASE_AFFINE_BOTH, false, 0, 1, 0, 1e-5f,                     \
+            CLNORM_RUNNING_INIT, CASE_DATA_NORMAL, 1, false                                                            \
+    }
+
+/* ---- the table ------------------------------------------------------------------------------------------------- */
+
+size_t cases_count(enum case_suite suite);
+const struct clnorm_case *cases_get(enum case_suite suite,
+                                    size_t i); /* i < cases_count(suite); lives as long as the program */
+/* Writes the name that the fields decode to. For cases built elsewhere, from a file of shapes say. */
+void case_set_name(struct clnorm_case *c);
+
+const char *case_mode_name(enum case_mode mode);
+const char *case_data_name(enum case_data data);
+const char *case_output_name(enum case_output output); /* "y", "running_mean", "statistics_count", … */
+bool case_output_parse(const char *name, enum case_output *output);
+size_t case_elements(const struct clnorm_case *c); /* n·c·spatial… */
+
+/* ---- inputs and reference -------------------------------------------------------------------------------------- */
+
+/* Host inputs of a case, the fp64 reference of every output and its tolerance. Made once, used for every device. */
+struct case_problem;
+struct case_problem *case_prepare(const struct clnorm_case *c); /* NULL: out of memory */
+void case_problem_free(struct case_problem *problem);
+const struct clnorm_case *case_problem_case(const struct case_problem *problem);
+/* Values of an output (0: the case does not have it), their reference, and the tolerance of each channel. */
+size_t case_output_count(const struct case_problem *problem, enum case_output output);
+const double *case_reference(const struct case_problem *problem, enum case_output output);
+const double *case_tolerance(const struct case_problem *problem, enum case_output output);
+/* The channel of value i of an output. */
+size_t case_channel(const struct case_problem *problem, enum case_output output, size_t i);
+
+/* ---- run ------------------------------------------------------------------------------------------------------- */
+
+/* A case on a device: its plan and its buffers, in library memory, each between guards. */
+struct case_run;
+/* Makes plan and buffers and writes the inputs. *run is set on success only. */
+clnorm_status case_bind(const struct case_problem *problem, clnorm_device *device, struct case_run **run);
+void case_run_free(struct case_run *run);
+clnorm_plan *case_plan(struct case_run *run);
+/* Writes the inputs again and fills the outputs with a NaN of its own, so that a second run starts like the first. */
+clnorm_status case_reset(struct case_run *run);
+/* For CASE_BACKWARD and CASE_STEPS_BACKWARD: the forward that makes the state. Nothing for the others. Once after each bind or reset. */
+clnorm_status case_enqueue_before(struct case_run *run, const void *stream);
+/* The call that the mode names, asynchronous as the library's calls are (but the sums of several parts are added on the
+ * host). May be called again and again: for timing. stream as in clnorm.h. */
+clnorm_status case_enqueue(struct case_run *run, const void *stream);
+/* Waits for the device's own queue and reads the outputs, the inputs and the guards back. */
+clnorm_status case_collect(struct case_run *run);
+
+/* ---- judge ----------------------------------------------------------------------------------------------------- */
+
+#define CASE_STRIP 24 /* cells of the strip that shows which channels are off */
+
+struct case_error {
+    bool present, pass;
+    double
+        worst; /* largest error / tolerance (0 where both are 0; INFINITY for a NaN or a value off where it must be exact) */
+    double ulp;                  /* largest error in units in the last place of the f32 reference, over all values */
+    size_t index, channel;       /* where `worst` sits */
+    double got, want, tolerance; /* there */
+    double cpu_worst; /* against the CPU path: largest difference / sum of both tolerances; 0 if it was not asked for */
+    float strip[CASE_STRIP]; /* largest error / tolerance by channel; cell = channel·CASE_STRIP/c */
+};
+
+struct case_result {
+    bool pass;
+    clnorm_status status; /* of the library's calls */
+    double ms;            /* wall time of the calls with their wait, without the copies */
+    char message[512];    /* the first failure as a sentence; "" if there is none */
+    struct case_error outputs[CASE_OUTPUTS];
+};
+
+/* Spoils one value of one output between run and comparison, to prove that the comparison sees it. */
+struct case_injection {
+    enum case_output output;
+    bool nan; /* NaN; else away from the reference by twice its tolerance (the next float where that is 0) */
+};
+
+/* Judges what case_collect read: every output against the reference, guards and inputs for being unchanged. injection and cpu (a
+ * collected run of the same problem on "cpu") may be NULL. */
+void case_judge(const struct case_run *run, const struct case_injection *injection, const struct case_run *cpu,
+                struct case_result *result);
+/* All of it: bind, run, collect, judge; for data with a NaN or Inf also the clean twin, whose other channels must have the
+ * same bits. *keep, if not NULL, receives the run (for `cpu` of later calls), else it is freed. Returns result->pass. */
+bool case_execute(const struct case_problem *problem, clnorm_device *device, const struct case_injection *injection,
+                  const struct case_run *cpu, struct case_run **keep, struct case_result *result);
+
+#endif
