@@ -21,13 +21,14 @@ install(FILES ${clnorm_public_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/c
 
 configure_package_config_file(cmake/clnorm-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/clnorm-config.cmake
     INSTALL_DESTINATION ${clnorm_package_dir} NO_SET_AND_CHECK_MACRO)
-# Before 1.0 a minor version may change the interface, as the SOVERSION of a 0.x library says nothing about it.
+# Before 1.0 a minor version may change the interface.
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/clnorm-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/clnorm-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/clnorm-config-version.cmake
     DESTINATION ${clnorm_package_dir})
 
 # clnorm.pc. Private entries are what a static link needs. The loader has a .pc file of its own on most systems.
 file(RELATIVE_PATH pc_to_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+string(REGEX REPLACE "/$" "" pc_to_prefix "${pc_to_prefix}")
 set(pc_libdir ${CMAKE_INSTALL_LIBDIR})
 set(pc_includedir ${CMAKE_INSTALL_INCLUDEDIR})
 foreach(dir IN ITEMS pc_libdir pc_includedir)

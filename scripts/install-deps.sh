@@ -1,0 +1,123 @@
+#!/bin/bash
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
+
+usage() {
+    cat <<END
+usage: scripts/install-deps.sh [--list] SET…
+
+Installs what scripts/packages.txt lists for the sets (build, demo, device, test, ci), where it is missing: Debian
+packages by apt-get, as root or by sudo, and PyPI packages into a folder of your cache directory:
+    $testbed
+Says on stderr what it does. Prints on stdout the environment in which the tests find the OpenCL implementations of
+that folder, so that a script can say
+    environment=\$(scripts/install-deps.sh build test) && eval "\$environment"
+
+    --list   only print what is missing, one package a line
+    --help   this text
+END
+}
+
+sets=()
+list_only=false
+for argument; do
+    case $argument in
+    --help) usage; exit 0 ;;
+    --list) list_only=true ;;
+    build | demo | device | test | ci) sets+=("$argument") ;;
+    *) usage_error "'$argument' is not an option or one of the sets build, demo, device, test, ci" ;;
+    esac
+done
+[[ ${#sets[@]} -gt 0 ]] || usage_error "no set is named"
+
+has_set() {
+    [[ " ${sets[*]} " == *" $1 "* ]]
+}
+
+debian=()
+pypi=()
+while read -r set package _; do
+    if [[ $set == \#* ]] || ! has_set "$set"; then
+        continue
+    elif [[ $package == nvidia-cuda-nvcc==* ]] && command -v ptxas >/dev/null; then
+        continue # it is for its ptxas alone, and a CUDA toolkit has that
+    elif [[ $package == *==* ]]; then
+        pypi+=("$package")
+    else
+        debian+=("$package")
+    fi
+done <"$root/scripts/packages.txt"
+
+# ---- Debian packages
+
+command -v dpkg-query >/dev/null || fail "this is not Debian: install the packages of scripts/packages.txt by hand"
+present=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${debian[@]}" 2>/dev/null | awk '$2 == "installed" {print $1}') || true
+mapfile -t missing < <(comm -23 <(printf '%s\n' "${debian[@]}" | sort -u) <(sort -u <<<"$present"))
+
+# ---- PyPI packages: a virtual environment each set, made anew where it does not hold exactly the versions of the list
+
+venv_of() {
+    echo "$testbed/${1%%==*}"
+}
+mapfile -t missing_pypi < <(for package in "${pypi[@]}"; do
+    [[ $(cat "$(venv_of "$package")/complete" 2>/dev/null) == "$package" ]] || echo "$package"
+done)
+
+if $list_only; then
+    printf '%s\n' "${missing[@]}" "${missing_pypi[@]}" | sed '/^$/d'
+    exit 0
+fi
+
+as_root=()
+if [[ ${#missing[@]} -gt 0 ]]; then
+    if [[ $(id -u) -ne 0 ]]; then
+        command -v sudo >/dev/null || fail "these packages are missing, and only root (there is no sudo) can install them: ${missing[*]}"
+        as_root=(sudo)
+    fi
+    echo "$program: installing by apt-get: ${missing[*]}" >&2
+    apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
+    "${apt[@]}" update >&2 </dev/null
+    "${apt[@]}" install --no-install-recommends "${missing[@]}" >&2 </dev/null
+fi
+
+if [[ ${#missing_pypi[@]} -gt 0 ]]; then
+    mkdir -p "$testbed"
+    # One at a time, if several checkouts start together.
+    exec 9>"$testbed/lock"
+    flock 9
+fi
+for package in "${missing_pypi[@]}"; do
+    venv=$(venv_of "$package")
+    if [[ $(cat "$venv/complete" 2>/dev/null) == "$package" ]]; then
+        continue
+    fi
+    echo "$program: installing from PyPI into $venv: $package" >&2
+    rm -rf "$venv"
+    # Debian's own Python, for python3-venv belongs to that one.
+    /usr/bin/python3 -m venv "$venv" >&2
+    "$venv/bin/pip" --disable-pip-version-check install --quiet --no-cache-dir --only-binary :all: "$package" >&2 </dev/null
+    echo "$package" >"$venv/complete"
+done
+
+# ---- the environment of the tests
+
+if has_set test; then
+    icd=$testbed/icd
+    mkdir -p "$icd"
+    # A folder of exactly the implementations to test. Clover (mesa.icd), which rusticl's package brings along, stays out.
+    for name in pocl rusticl; do
+        vendor=/etc/OpenCL/vendors/$name.icd
+        [[ -e $vendor ]] || fail "$vendor is missing, though its package is installed"
+        cmp -s "$vendor" "$icd/$name.icd" || cp "$vendor" "$icd/$name.icd"
+    done
+    intel=$testbed/intel-opencl-rt/lib/libintelocl.so
+    [[ -e $intel ]] || fail "$intel is missing, though its package is installed"
+    [[ $(cat "$icd/intel.icd" 2>/dev/null) == "$intel" ]] || echo "$intel" >"$icd/intel.icd"
+    printf 'export OCL_ICD_VENDORS=%q\nexport RUSTICL_ENABLE=llvmpipe\n' "$icd"
+fi
+if has_set ci; then
+    ptxas=$(command -v ptxas || find "$testbed/nvidia-cuda-nvcc" -path '*/bin/ptxas' -print -quit)
+    [[ -x $ptxas ]] || fail "nvidia-cuda-nvcc is installed but holds no bin/ptxas"
+    printf 'export CLNORM_PTXAS=%q\n' "$ptxas"
+fi
