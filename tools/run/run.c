@@ -1,7 +1,308 @@
+/* clnorm run: one norm on .npy files, so that anyone can compare us with their framework. */
 #include "commands.h"
+#include "npy.h"
+#include "output.h"
+#include "run_options.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Every array of a run: the inputs, then what is computed. */
+enum {
+    OUT_Y = RUN_INPUTS,
+    OUT_MEAN,
+    OUT_VAR,
+    OUT_RSTD,
+    OUT_DX,
+    OUT_DWEIGHT,
+    OUT_DBIAS,
+    STATE, /* what forward saves for backward; never a file */
+    ARRAYS
+};
+
+static const char *const names[ARRAYS] = {"x",    "dy",  "weight", "bias", "running-mean", "running-var", "y",
+                                          "mean", "var", "rstd",   "dx",   "dweight",      "dbias",       "state"};
+
+struct array {
+    struct npy host;       /* its data: what was read, or where a result goes */
+    clnorm_memory *device; /* NULL: not used */
+};
+
+struct run {
+    const struct cli_command *self;
+    struct run_options options;
+    struct array arrays[ARRAYS];
+    clnorm_desc desc;
+    clnorm_device *device;
+    clnorm_plan *plan;
+};
+
+/* ---- reading --------------------------------------------------------------------------------------------------- */
+
+/* The problem from x's shape. */
+static int set_problem(struct run *r)
+{
+    const struct npy *x = &r->arrays[IN_X].host;
+    const clnorm_desc defaults = CLNORM_DESC_INIT;
+    bool flat = r->options.layout == CLNORM_NC;
+    int least = flat ? 2 : 3, most = flat ? 2 : 2 + CLNORM_MAX_SPATIAL;
+    if (x->dims < least || x->dims > most)
+        return cli_error(r->self, "%s: it has %d dimensions; in layout %s it must have %s", r->options.paths[IN_X],
+                         x->dims,
+                         flat                              ? "nc"
+                         : r->options.layout == CLNORM_NCS ? "ncs"
+                                                           : "nsc",
+                         flat ? "2: (N, D)" : "3 to 5: N, C and 1 to 3 of space");
+    bool last = r->options.layout == CLNORM_NSC;
+    r->desc = defaults;
+    r->desc.norm = r->options.norm;
+    r->desc.layout = r->options.layout;
+    r->desc.eps = r->options.eps;
+    r->desc.n = (int64_t)x->shape[0];
+    r->desc.c = (int64_t)x->shape[last ? x->dims - 1 : 1];
+    r->desc.spatial_dims = x->dims - 2;
+    for (int i = 0; i < r->desc.spatial_dims; i++)
+        r->desc.spatial[i] = (int64_t)x->shape[last ? i + 1 : i + 2];
+    return CLI_OK;
+}
+
+static int check_shape(struct run *r, enum run_input input, int dims, const size_t *shape)
+{
+    const struct npy *a = &r->arrays[input].host;
+    char is[256], must[256];
+    if (a->dims == dims && !memcmp(a->shape, shape, sizeof *shape * (size_t)dims))
+        return CLI_OK;
+    return cli_error(r->self, "%s: the shape of %s is %s; it must be %s", r->options.paths[input], names[input],
+                     npy_shape_text(a->dims, a->shape, is, sizeof is), npy_shape_text(dims, shape, must, sizeof must));
+}
+
+static int read_inputs(struct run *r)
+{
+    char message[1024];
+    for (int i = 0; i < RUN_INPUTS; i++) {
+        if (!r->options.paths[i])
+            continue;
+        struct npy *a = &r->arrays[i].host;
+        if (!npy_read(r->options.paths[i], a, message, sizeof message))
+            return cli_error(r->self, "%s", message);
+        size_t c = (size_t)r->desc.c; /* set by x, which comes first */
+        const struct npy *x = &r->arrays[IN_X].host;
+        int code = i == IN_X    ? set_problem(r)
+                   : i == IN_DY ? check_shape(r, IN_DY, x->dims, x->shape)
+                                : check_shape(r, (enum run_input)i, 1, &c);
+        if (code != CLI_OK)
+            return code;
+    }
+    return CLI_OK;
+}
+
+/* ---- computing ------------------------------------------------------------------------------------------------- */
+
+/* Host memory for a result, filled with NaN: what the library leaves alone (statistics of no values at all) reads as the
+ * formula's 0/0. */
+static int make_result(struct run *r, int which, int dims, const size_t *shape)
+{
+    struct npy *a = &r->arrays[which].host;
+    a->dims = dims;
+    a->elements = 1;
+    for (int i = 0; i < dims; i++) {
+        a->shape[i] = shape[i];
+        a->elements *= shape[i];
+    }
+    a->data = malloc(a->elements ? a->elements * sizeof(float) : 1);
+    if (!a->data) {
+        cli_error(r->self, "%s: %zu bytes of memory are needed; there are not that many", names[which],
+                  a->elements * sizeof(float));
+        return CLI_FAILED;
+    }
+    for (size_t i = 0; i < a->elements; i++)
+        a->data[i] = NAN;
+    return CLI_OK;
+}
+
+static int make_results(struct run *r)
+{
+    static const int tensors[] = {OUT_Y, OUT_Y, OUT_DX}; /* by mode */
+    const struct npy *x = &r->arrays[IN_X].host;
+    size_t c = (size_t)r->desc.c;
+    int first = r->options.mode == RUN_BACKWARD ? OUT_DWEIGHT : OUT_MEAN;
+    int last = r->options.mode == RUN_BACKWARD ? OUT_DBIAS : OUT_RSTD;
+    int code = make_result(r, tensors[r->options.mode], x->dims, x->shape);
+    for (int i = first; i <= last && code == CLI_OK; i++)
+        code = make_result(r, i, 1, &c);
+    return code;
+}
+
+static int failed(struct run *r, clnorm_status status, const char *what)
+{
+    return status == CLNORM_OK ? CLI_OK : cli_status(r->self, status, what);
+}
+
+/* Memory on the device for every array of this run, with the host's contents. */
+static int upload(struct run *r)
+{
+    for (int i = 0; i < ARRAYS; i++) {
+        struct array *a = &r->arrays[i];
+        size_t bytes = i == STATE ? clnorm_plan_state_bytes(r->plan) : a->host.elements * sizeof(float);
+        bool needed = i == STATE ? r->options.mode == RUN_BACKWARD && !r->options.frozen : a->host.data != NULL;
+        if (!needed)
+            continue;
+        clnorm_status status = clnorm_memory_create(r->device, bytes, &a->device);
+        if (status == CLNORM_OK && a->host.data)
+            status = clnorm_memory_write(a->device, 0, a->host.data, bytes);
+        if (status != CLNORM_OK)
+            return cli_status(r->self, status, names[i]);
+    }
+    return CLI_OK;
+}
+
+static clnorm_buffer buffer(const struct run *r, int which)
+{
+    clnorm_memory *memory = r->arrays[which].device;
+    return memory ? clnorm_memory_buffer(memory) : clnorm_none();
+}
+
+static int run_train(struct run *r)
+{
+    clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
+    f.x = buffer(r, IN_X);
+    f.y = buffer(r, OUT_Y);
+    f.weight = buffer(r, IN_WEIGHT);
+    f.bias = buffer(r, IN_BIAS);
+    f.mean = buffer(r, OUT_MEAN);
+    f.var = buffer(r, OUT_VAR);
+    f.rstd = buffer(r, OUT_RSTD);
+    f.running_mean = buffer(r, IN_RUNNING_MEAN);
+    f.running_var = buffer(r, IN_RUNNING_VAR);
+    f.running = r->options.running;
+    return failed(r, clnorm_forward(r->plan, &f), "train");
+}
+
+static int run_infer(struct run *r)
+{
+    clnorm_infer_args f = CLNORM_INFER_ARGS_INIT;
+    f.x = buffer(r, IN_X);
+    f.y = buffer(r, OUT_Y);
+    f.weight = buffer(r, IN_WEIGHT);
+    f.bias = buffer(r, IN_BIAS);
+    f.running_mean = buffer(r, IN_RUNNING_MEAN);
+    f.running_var = buffer(r, IN_RUNNING_VAR);
+    return failed(r, clnorm_infer(r->plan, &f), "infer");
+}
+
+static int run_backward(struct run *r)
+{
+    clnorm_backward_args b = CLNORM_BACKWARD_ARGS_INIT;
+    if (!r->options.frozen) {
+        clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
+        f.x = buffer(r, IN_X);
+        f.y = buffer(r, OUT_DX); /* y is not asked for; dx then takes its place */
+        f.state = buffer(r, STATE);
+        clnorm_status status = clnorm_forward(r->plan, &f);
+        if (status != CLNORM_OK)
+            return cli_status(r->self, status, "statistics");
+    }
+    b.x = buffer(r, IN_X);
+    b.dy = buffer(r, IN_DY);
+    b.weight = buffer(r, IN_WEIGHT);
+    b.state = buffer(r, STATE);
+    b.running_mean = buffer(r, IN_RUNNING_MEAN);
+    b.running_var = buffer(r, IN_RUNNING_VAR);
+    b.dx = buffer(r, OUT_DX);
+    b.dweight = buffer(r, OUT_DWEIGHT);
+    b.dbias = buffer(r, OUT_DBIAS);
+    return failed(r, clnorm_backward(r->plan, &b), "backward");
+}
+
+/* In inference the statistics are the running ones. */
+static void use_running(struct run *r)
+{
+    for (size_t i = 0; i < r->arrays[OUT_MEAN].host.elements; i++) {
+        float var = r->arrays[IN_RUNNING_VAR].host.data[i];
+        r->arrays[OUT_MEAN].host.data[i] = r->arrays[IN_RUNNING_MEAN].host.data[i];
+        r->arrays[OUT_VAR].host.data[i] = var;
+        r->arrays[OUT_RSTD].host.data[i] = (float)(1.0 / sqrt((double)var + (double)r->desc.eps));
+    }
+}
+
+static int compute(struct run *r)
+{
+    const char *name = r->options.device ? r->options.device : "auto";
+    int code = failed(r, clnorm_device_open(name, &r->device), "--device");
+    if (code == CLI_OK)
+        code = failed(r, clnorm_plan_create(r->device, &r->desc, &r->plan), "the problem");
+    if (code == CLI_OK)
+        code = make_results(r);
+    if (code == CLI_OK)
+        code = upload(r);
+    if (code == CLI_OK)
+        code = r->options.mode == RUN_TRAIN   ? run_train(r)
+               : r->options.mode == RUN_INFER ? run_infer(r)
+                                              : run_backward(r);
+    for (int i = IN_RUNNING_MEAN; i < STATE && code == CLI_OK; i++) {
+        struct array *a = &r->arrays[i];
+        if (a->device)
+            code =
+                failed(r, clnorm_memory_read(a->device, 0, a->host.data, a->host.elements * sizeof(float)), names[i]);
+    }
+    if (code == CLI_OK && r->options.mode == RUN_INFER)
+        use_running(r);
+    return code;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------------- */
+
+static int write_results(struct run *r)
+{
+    struct output_array files[ARRAYS];
+    char message[1024], list[256] = "";
+    clnorm_device_info info = CLNORM_DEVICE_INFO_INIT;
+    size_t count = 0;
+    for (int i = OUT_Y; i < STATE; i++) {
+        const struct npy *a = &r->arrays[i].host;
+        if (a->data)
+            files[count++] = (struct output_array){names[i], a->dims, a->shape, a->data};
+    }
+    if (r->options.mode != RUN_BACKWARD && r->options.paths[IN_RUNNING_MEAN]) {
+        const struct npy *mean = &r->arrays[IN_RUNNING_MEAN].host, *var = &r->arrays[IN_RUNNING_VAR].host;
+        files[count++] = (struct output_array){"running_mean", mean->dims, mean->shape, mean->data};
+        files[count++] = (struct output_array){"running_var", var->dims, var->shape, var->data};
+    }
+    clnorm_status status = clnorm_device_get_info(r->device, &info);
+    if (status != CLNORM_OK)
+        return cli_status(r->self, status, "--device");
+    if (!output_write(r->options.out, files, count, message, sizeof message))
+        return cli_error(r->self, "%s", message);
+    for (size_t i = 0; i < count; i++) {
+        size_t at = strlen(list);
+        snprintf(list + at, sizeof list - at, " %s.npy", files[i].name);
+    }
+    printf("%s (%s) wrote%s into %s\n", info.id, info.name, list, r->options.out);
+    if (info.fallback[0])
+        printf("auto took cpu: %s\n", info.fallback);
+    return CLI_OK;
+}
 
 int cmd_run(const struct cli_command *self, int argc, const char **argv)
 {
-    (void)argc, (void)argv;
-    return cli_error(self, "being written");
+    struct run r;
+    int code;
+    memset(&r, 0, sizeof r);
+    r.self = self;
+    if (run_options_parse(&r.options, self, argc, argv, &code)) {
+        code = read_inputs(&r);
+        if (code == CLI_OK)
+            code = compute(&r);
+        if (code == CLI_OK)
+            code = write_results(&r);
+    }
+    for (int i = 0; i < ARRAYS; i++) {
+        clnorm_memory_destroy(r.arrays[i].device);
+        npy_free(&r.arrays[i].host);
+    }
+    clnorm_plan_destroy(r.plan);
+    clnorm_device_destroy(r.device);
+    run_options_free(&r.options);
+    return code;
 }

@@ -1,0 +1,38 @@
+/* NumPy's .npy files, format versions 1.0 to 3.0, with little-endian f32 in C order: what the norms take and give. Anything
+ * else is refused with one sentence that names the file, what it is and what it must be. */
+#ifndef CLNORM_TOOLS_NPY_H
+#define CLNORM_TOOLS_NPY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#define NPY_MAX_DIMS 32 /* as many as NumPy itself allows in these versions */
+
+struct npy {
+    int dims; /* 0: a single number */
+    size_t shape[NPY_MAX_DIMS];
+    size_t elements; /* the product of shape */
+    float *data;     /* never NULL, with no elements either */
+};
+
+/* Reads a whole file. false: message holds the sentence, and *array nothing to free. */
+bool npy_read(const char *path, struct npy *array, char *message, size_t message_size);
+void npy_free(struct npy *array);
+
+/* Writes header and data. false: errno says why. */
+bool npy_write(FILE *stream, int dims, const size_t *shape, const float *data);
+
+/* The shape as Python writes it: "()", "(3,)", "(3, 4)". -> text */
+const char *npy_shape_text(int dims, const size_t *shape, char *text, size_t text_size);
+
+/* What a header says. */
+struct npy_header {
+    int dims;
+    size_t shape[NPY_MAX_DIMS];
+};
+
+/* Parses a header's text, a Python dictionary. false: reason holds what is wrong with it, to be put behind "FILE: ". */
+bool npy_header_parse(const char *text, size_t length, struct npy_header *header, char *reason, size_t reason_size);
+
+#endif

@@ -1,0 +1,20 @@
+/* The files that one run writes into a directory: all of them whole, or none. */
+#ifndef CLNORM_TOOLS_RUN_OUTPUT_H
+#define CLNORM_TOOLS_RUN_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct output_array {
+    const char *name; /* "y": written as y.npy */
+    int dims;
+    const size_t *shape;
+    const float *data;
+};
+
+/* Makes the directory and its parents, writes every array beside its target, then renames them all. false: message holds one
+ * sentence, the arrays' files are not there and the directories that were not there before are gone again. */
+bool output_write(const char *directory, const struct output_array *arrays, size_t count, char *message,
+                  size_t message_size);
+
+#endif

@@ -1,0 +1,183 @@
+#include "run_options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The options as they were typed. */
+struct typed {
+    char *norm, *mode, *layout, *eps, *momentum, *variance, *average, *count;
+    int frozen;
+};
+
+static const char *const norms[] = {"batch", NULL};
+static const char *const modes[] = {"train", "infer", "backward", NULL};
+static const char *const layouts[] = {"nc", "ncs", "nsc", NULL};
+static const char *const variances[] = {"biased", "unbiased", NULL};
+static const char *const averages[] = {"exponential", "cumulative", NULL};
+
+/* The index of value among names, in the order of the enumeration; an option that was not typed keeps 0. */
+static bool parse_name(const struct cli_command *self, const char *option, const char *value, const char *const *names,
+                       int *index)
+{
+    char all[64] = "";
+    for (int i = 0; names[i]; i++) {
+        if (!value || !strcmp(value, names[i])) {
+            *index = i;
+            return true;
+        }
+        strcat(all, i == 0 ? "" : names[i + 1] ? ", " : " or ");
+        strcat(all, names[i]);
+    }
+    cli_error(self, "--%s is '%s'; it must be %s", option, value, all);
+    return false;
+}
+
+static bool parse_float(const struct cli_command *self, const char *option, const char *value, float *number)
+{
+    if (!value)
+        return true;
+    char *end;
+    errno = 0;
+    float v = strtof(value, &end);
+    bool lost = errno == ERANGE && (v == 0.0f || isinf(v)); /* a denormal sets ERANGE too, and is fine */
+    if (end == value || *end || isspace((unsigned char)*value) || lost) {
+        cli_error(self, "--%s is '%s'; it must be a number that f32 can hold", option, value);
+        return false;
+    }
+    *number = v;
+    return true;
+}
+
+static bool parse_count(const struct cli_command *self, const char *option, const char *value, uint64_t *number)
+{
+    if (!value)
+        return true;
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(value, &end, 10);
+    if (!isdigit((unsigned char)*value) || *end || errno == ERANGE) {
+        cli_error(self, "--%s is '%s'; it must be a whole number below 2^64", option, value);
+        return false;
+    }
+    *number = v;
+    return true;
+}
+
+static bool parse_typed(struct run_options *o, const struct cli_command *self, const struct typed *t)
+{
+    int norm, mode, layout, variance, average;
+    if (!t->mode || !t->layout) {
+        cli_error(self, "--%s is missing (try clnorm run --help)", t->mode ? "layout" : "mode");
+        return false;
+    }
+    if (!parse_name(self, "norm", t->norm, norms, &norm) || !parse_name(self, "mode", t->mode, modes, &mode) ||
+        !parse_name(self, "layout", t->layout, layouts, &layout) ||
+        !parse_name(self, "variance", t->variance, variances, &variance) ||
+        !parse_name(self, "average", t->average, averages, &average) || !parse_float(self, "eps", t->eps, &o->eps) ||
+        !parse_float(self, "momentum", t->momentum, &o->running.momentum) ||
+        !parse_count(self, "count", t->count, &o->running.count))
+        return false;
+    o->norm = (clnorm_norm)norm;
+    o->mode = (enum run_mode)mode;
+    o->layout = (clnorm_layout)layout;
+    o->running.variance = (clnorm_variance)variance;
+    o->running.average = (clnorm_average)average;
+    o->frozen = t->frozen;
+    return true;
+}
+
+/* Which options go with which. --bias in backward and --momentum outside train change nothing, and are let through, so that
+ * one list of options serves every mode; --momentum is checked here because only a training call would. */
+static bool check_together(const struct run_options *o, const struct cli_command *self, const struct typed *t)
+{
+    bool mean = o->paths[IN_RUNNING_MEAN], var = o->paths[IN_RUNNING_VAR];
+    const char *wrong = NULL;
+    if (!o->paths[IN_X])
+        wrong = "--x is missing; it must name the input's .npy file";
+    else if (!o->out)
+        wrong = "--out is missing; it must name the directory to write into";
+    else if (o->mode == RUN_BACKWARD && !o->paths[IN_DY])
+        wrong = "--dy is missing; --mode backward needs the gradient of y";
+    else if (o->mode != RUN_BACKWARD && o->paths[IN_DY])
+        wrong = "--dy is given; it goes with --mode backward alone";
+    else if (o->mode != RUN_BACKWARD && o->frozen)
+        wrong = "--frozen is given; it goes with --mode backward alone";
+    else if (mean != var)
+        wrong = mean ? "--running-var is missing; it must be given with --running-mean"
+                     : "--running-mean is missing; it must be given with --running-var";
+    else if (o->mode == RUN_INFER && !mean)
+        wrong = "--running-mean and --running-var are missing; --mode infer needs both";
+    else if (o->frozen && !mean)
+        wrong = "--running-mean and --running-var are missing; --frozen needs both";
+    else if (o->mode == RUN_BACKWARD && mean && !o->frozen)
+        wrong = "--running-mean and --running-var are given; in --mode backward they go with --frozen alone";
+    else if (o->running.average == CLNORM_CUMULATIVE && !t->count)
+        wrong = "--count is missing; --average cumulative needs the number of batches averaged so far";
+    else if (o->running.average != CLNORM_CUMULATIVE && t->count)
+        wrong = "--count is given; it goes with --average cumulative alone";
+    if (wrong) {
+        cli_error(self, "%s", wrong);
+        return false;
+    }
+    if (!(o->running.momentum >= 0.0f && o->running.momentum <= 1.0f)) {
+        cli_error(self, "--momentum is %s; it must be in [0, 1]", t->momentum);
+        return false;
+    }
+    return true;
+}
+
+bool run_options_parse(struct run_options *o, const struct cli_command *self, int argc, const char **argv,
+                       int *exit_code)
+{
+    struct typed t = {0};
+    clnorm_desc defaults = CLNORM_DESC_INIT;
+    clnorm_running running = CLNORM_RUNNING_INIT;
+    memset(o, 0, sizeof *o);
+    o->eps = defaults.eps;
+    o->running = running;
+    struct poptOption table[] = {
+        {"norm", 0, POPT_ARG_STRING, &t.norm, 0, "the norm: batch (the default)", "NORM"},
+        {"mode", 0, POPT_ARG_STRING, &t.mode, 0, "train, infer or backward", "MODE"},
+        {"layout", 0, POPT_ARG_STRING, &t.layout, 0, "nc = (N, D), ncs = N x C x spatial, nsc = N x spatial x C",
+         "LAYOUT"},
+        {"x", 0, POPT_ARG_STRING, &o->paths[IN_X], 0, "input (.npy of little-endian f32, as all others)", "FILE"},
+        {"dy", 0, POPT_ARG_STRING, &o->paths[IN_DY], 0, "backward: gradient of y, of x's shape", "FILE"},
+        {"weight", 0, POPT_ARG_STRING, &o->paths[IN_WEIGHT], 0, "weight per channel (else 1)", "FILE"},
+        {"bias", 0, POPT_ARG_STRING, &o->paths[IN_BIAS], 0, "bias per channel (else 0)", "FILE"},
+        {"running-mean", 0, POPT_ARG_STRING, &o->paths[IN_RUNNING_MEAN], 0,
+         "train: to be updated; infer and frozen: to be used", "FILE"},
+        {"running-var", 0, POPT_ARG_STRING, &o->paths[IN_RUNNING_VAR], 0, "the variance that goes with it", "FILE"},
+        {"eps", 0, POPT_ARG_STRING, &t.eps, 0, "added to the variance (1e-5)", "E"},
+        {"momentum", 0, POPT_ARG_STRING, &t.momentum, 0, "train: new = (1 - M) old + M batch (0.1)", "M"},
+        {"variance", 0, POPT_ARG_STRING, &t.variance, 0,
+         "train: what running-var takes: biased (the default) or unbiased", "KIND"},
+        {"average", 0, POPT_ARG_STRING, &t.average, 0,
+         "train: exponential (the default) or cumulative, which needs --count", "KIND"},
+        {"count", 0, POPT_ARG_STRING, &t.count, 0, "train: batches that a cumulative average holds so far", "K"},
+        {"frozen", 0, POPT_ARG_NONE, &t.frozen, 0, "backward: the running statistics are constants", NULL},
+        {"device", 0, POPT_ARG_STRING, &o->device, 0, "auto (the default), cpu, opencl, opencl:P.D or part of a name",
+         "DEVICE"},
+        {"out", 0, POPT_ARG_STRING, &o->out, 0, "directory to write y.npy and the others into", "DIR"},
+        POPT_TABLEEND};
+    bool ok = cli_parse(self, table, argc, argv, exit_code);
+    if (ok && !(parse_typed(o, self, &t) && check_together(o, self, &t))) {
+        *exit_code = CLI_USAGE;
+        ok = false;
+    }
+    char *strings[] = {t.norm, t.mode, t.layout, t.eps, t.momentum, t.variance, t.average, t.count};
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+        free(strings[i]);
+    return ok;
+}
+
+void run_options_free(struct run_options *o)
+{
+    for (int i = 0; i < RUN_INPUTS; i++)
+        free(o->paths[i]);
+    free(o->device);
+    free(o->out);
+    memset(o, 0, sizeof *o);
+}
