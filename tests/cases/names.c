@@ -1,0 +1,119 @@
+/* The names of modes, data and outputs, and the rule by which a case's name is made of its fields. */
+#include "cases.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const layout_names[] = {"nc", "ncs", "nsc"};
+static const char *const mode_names[CASE_MODES] = {
+    "train", "infer", "backward", "backward-frozen", "backward-given", "steps-forward", "steps-backward"};
+static const char *const affine_names[CASE_AFFINES] = {NULL, "nobias", "noweight", "noaffine"};
+static const char *const data_names[CASE_DATA_KINDS] = {"normal",           "mean1e2",          "mean1e4",
+                                                        "mean1e6",          "mean1e4-std1e-2",  "mean1e6-std1e-2",
+                                                        "steps-at-40000",   "outlier1e4-first", "outlier1e4-middle",
+                                                        "outlier1e4-last",  "outlier1e8-first", "outlier1e8-middle",
+                                                        "outlier1e8-last",  "alternating1e4",   "skewed",
+                                                        "sparse",           "tiny1e-20",        "huge1e17",
+                                                        "constant1234.567", "constant0.1",      "constant1e6",
+                                                        "exact-integers",   "dy-mean1e4",       "nan-first",
+                                                        "nan-last",         "inf-middle",       "nan-dy"};
+static const char *const output_names[CASE_OUTPUTS] = {"y",
+                                                       "mean",
+                                                       "var",
+                                                       "rstd",
+                                                       "running_mean",
+                                                       "running_var",
+                                                       "dx",
+                                                       "dweight",
+                                                       "dbias",
+                                                       "statistics_count",
+                                                       "statistics_mean",
+                                                       "statistics_var",
+                                                       "sums_count",
+                                                       "sums_dy",
+                                                       "sums_dy_xhat"};
+
+const char *case_mode_name(enum case_mode mode)
+{
+    return mode_names[mode];
+}
+
+const char *case_data_name(enum case_data data)
+{
+    return data_names[data];
+}
+
+const char *case_output_name(enum case_output output)
+{
+    return output_names[output];
+}
+
+bool case_output_parse(const char *name, enum case_output *output)
+{
+    for (int o = 0; o < CASE_OUTPUTS; o++) {
+        if (!strcmp(name, output_names[o])) {
+            *output = (enum case_output)o;
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t case_elements(const struct clnorm_case *c)
+{
+    size_t elements = (size_t)c->n * (size_t)c->c;
+    for (int32_t d = 0; d < c->spatial_dims; d++)
+        elements *= (size_t)c->spatial[d];
+    return elements;
+}
+
+static void add(struct clnorm_case *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct clnorm_case *c, const char *format, ...)
+{
+    size_t used = strlen(c->name);
+    va_list list;
+    va_start(list, format);
+    vsnprintf(c->name + used, sizeof c->name - used, format, list);
+    va_end(list);
+}
+
+void case_set_name(struct clnorm_case *c)
+{
+    const struct clnorm_case plain = CLNORM_CASE_INIT;
+    c->name[0] = '\0';
+    add(c, "%s_%s", layout_names[c->layout], mode_names[c->mode]);
+    if (affine_names[c->affine])
+        add(c, "_%s", affine_names[c->affine]);
+    add(c, "_n%" PRId64 "c%" PRId64, c->n, c->c);
+    for (int32_t d = 0; d < c->spatial_dims; d++)
+        add(c, "%c%" PRId64, d == 0 ? 's' : 'x', c->spatial[d]);
+    if (c->plan_n != c->n)
+        add(c, "_last-partial-batch-of-%" PRId64, c->plan_n);
+    add(c, "_%s", data_names[c->data]);
+    if (c->in_place)
+        add(c, "_inplace");
+    if (c->offset)
+        add(c, "_offset%zu", c->offset);
+    if (c->parts > 1)
+        add(c, "_parts%" PRIu32, c->parts);
+    if (c->running.variance == CLNORM_UNBIASED)
+        add(c, "_unbiased");
+    if (c->running.average == CLNORM_CUMULATIVE)
+        add(c, "_cumulative%" PRIu64, c->running.count);
+    else if (c->running.momentum != plain.running.momentum)
+        add(c, "_momentum%g", (double)c->running.momentum);
+    if (c->running.guard == CLNORM_GUARD_FINITE)
+        add(c, "_guard");
+    if (c->eps != plain.eps)
+        add(c, "_eps%g", (double)c->eps);
+    for (int o = 0, first = 1; o < CASE_OUTPUTS; o++) {
+        if (c->omit & CASE_BIT(o)) {
+            add(c, "%s%s", first ? "_without-" : "-", output_names[o]);
+            first = 0;
+        }
+    }
+    if (c->seed != plain.seed)
+        add(c, "_seed%" PRIu64, c->seed);
+}
