@@ -1,7 +1,72 @@
+/* clnorm gradcheck: the tutorial's exercise B3 in fp64, then the same question put to a device. */
 #include "commands.h"
+#include "device_check.h"
+#include "numeric.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FP64_LIMIT 1e-8 /* what the formulas may differ by */
+
+static bool print_difference(const char *label, struct worst w)
+{
+    printf("%s: %.2e%s\n", label, w.difference, w.pass ? "" : " FAIL");
+    return w.pass;
+}
+
+/* N = 5, D = 4: the boxed formulas against central differences, then against the stepwise form. */
+static bool check_formulas(void)
+{
+    struct reference_problem problem = {REFERENCE_NC, CHECK_N, CHECK_C, 1, 1e-5};
+    struct check_data d;
+    struct gradients numeric, error, boxed, stepwise;
+    size_t elements = reference_elements(&problem), c = problem.c;
+    check_data_draw(&d, &problem, 42, false, false);
+    numeric_gradients(&d, &numeric, &error);
+    reference_backward(&problem, d.x, d.dy, d.mean, d.var, d.weight, false, boxed.dx, boxed.dweight, boxed.dbias);
+    reference_backward_stepwise(&problem, d.x, d.dy, d.mean, d.var, d.weight, stepwise.dx, stepwise.dweight,
+                                stepwise.dbias);
+    printf("fp64 formulas against central differences (N = 5, D = 4, seed 42, step %g)\n", CHECK_STEP);
+    bool pass = print_difference("dx max diff", compare(boxed.dx, numeric.dx, NULL, FP64_LIMIT, elements));
+    pass &= print_difference("dgamma max diff", compare(boxed.dweight, numeric.dweight, NULL, FP64_LIMIT, c));
+    pass &= print_difference("dbeta max diff", compare(boxed.dbias, numeric.dbias, NULL, FP64_LIMIT, c));
+    printf("fp64 formulas against the stepwise form (dvar, then dmean, then dx)\n");
+    pass &= print_difference("stepwise dx diff", compare(boxed.dx, stepwise.dx, NULL, FP64_LIMIT, elements));
+    pass &= print_difference("stepwise dgamma diff", compare(boxed.dweight, stepwise.dweight, NULL, FP64_LIMIT, c));
+    pass &= print_difference("stepwise dbeta diff", compare(boxed.dbias, stepwise.dbias, NULL, FP64_LIMIT, c));
+    return pass;
+}
+
+static int check_all_devices(const struct cli_command *self)
+{
+    uint32_t count = 0;
+    int worst = CLI_OK;
+    clnorm_status status = clnorm_device_list(0, NULL, &count);
+    for (uint32_t i = 0; i < count && status == CLNORM_OK; i++) {
+        clnorm_device_info info = CLNORM_DEVICE_INFO_INIT;
+        status = clnorm_device_list(i, &info, &count);
+        if (status == CLNORM_OK && device_check(self, info.id) != CLI_OK)
+            worst = CLI_FAILED;
+    }
+    return status == CLNORM_OK ? worst : cli_status(self, status, "the devices cannot be listed");
+}
 
 int cmd_gradcheck(const struct cli_command *self, int argc, const char **argv)
 {
-    (void)argc, (void)argv;
-    return cli_error(self, "being written");
+    char *device = NULL;
+    int code;
+    struct poptOption table[] = {{"device", 0, POPT_ARG_STRING, &device, 0,
+                                  "all, auto (the default), cpu, opencl, opencl:P.D or part of a name", "DEVICE"},
+                                 POPT_TABLEEND};
+    if (cli_parse(self, table, argc, argv, &code)) {
+        bool formulas = check_formulas();
+        const char *name = device ? device : "auto";
+        code = !strcmp(name, "all") ? check_all_devices(self) : device_check(self, name);
+        if (code == CLI_OK && !formulas)
+            code = CLI_FAILED;
+        if (code != CLI_USAGE)
+            printf("\ngradcheck: %s\n", code == CLI_OK ? "all pass" : "FAILED");
+    }
+    free(device);
+    return code;
 }

@@ -1,1 +1,1 @@
-list(APPEND sources gradcheck/gradcheck.c)
+list(APPEND sources gradcheck/device_check.c gradcheck/gradcheck.c gradcheck/legacy_random.c gradcheck/numeric.c)
