@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Compiles kernels.cl for GPUs that need not be there, and fails on any spill or scratch memory.
+
+For NVIDIA by clang (nvptx64) with libclc, then ptxas; for AMD by clang (amdgcn) with libclc, whose assembly states what a
+kernel uses. Prints a table: registers a work-item, bytes spilled, waves a compute unit can hold (and its limit).
+"""
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+NVIDIA = ("sm_80", "sm_90")
+AMD = ("gfx906", "gfx90a", "gfx1030")
+# Waves of one SIMD at most, as LLVM counts its "Occupancy"; warps of one multiprocessor at most.
+AMD_WAVES = {"gfx906": 10, "gfx90a": 8, "gfx1030": 16}
+NVIDIA_WARPS = 64
+NVIDIA_REGISTERS = 65536
+NVIDIA_WARP_GRANULE = 256  # registers are given to a warp in units of this
+
+
+class Failure(Exception):
+    """A sentence for the user."""
+
+
+def run(command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        raise Failure(f"{' '.join(map(str, command))}\n{done.stdout}")
+    return done.stdout
+
+
+def compile_to_assembly(arguments, triple, options, output, cpu=None):
+    bitcode = pathlib.Path(arguments.libclc) / f"{triple}.bc"
+    if not bitcode.exists():
+        raise Failure(f"{bitcode} is missing: it comes with libclc-15")
+    command = [arguments.clang, "-target", triple, "-x", "cl", "-cl-std=CL1.2", "-O3", "-nogpulib", "-Werror"]
+    command += ["-Xclang", "-finclude-default-header", "-Xclang", "-mlink-bitcode-file", "-Xclang", str(bitcode)]
+    command += [f"-mcpu={cpu}"] if cpu else []
+    run(command + options + ["-S", str(arguments.source), "-o", str(output)])
+    return output.read_text()
+
+
+def amd(arguments, options, folder):
+    """Yields (target, kernel, registers, bytes of scratch, waves, limit), and fills arguments.groups."""
+    for target in AMD:
+        text = compile_to_assembly(arguments, "amdgcn--amdhsa", options, folder / f"{target}.s", target)
+        names = re.findall(r"^\s*\.amdhsa_kernel (\w+)", text, re.M)
+        details = re.split(r"^; Kernel info:", text, flags=re.M)[1:]
+        if not names or len(names) != len(details):
+            raise Failure(f"clang's assembly for {target} does not tell of every kernel")
+        for entry in re.split(r"^  - \.", text[text.rindex(".amdgpu_metadata"):], flags=re.M)[1:]:
+            name = re.search(r"^    \.name: +(\w+)", entry, re.M).group(1)
+            size = re.search(r"^    \.reqd_workgroup_size:\s+- (\d+)\s+- (\d+)\s+- (\d+)", entry, re.M)
+            if not size:
+                raise Failure(f"kernel {name} does not say its work-group size, so registers can't be counted against it")
+            arguments.groups[name] = size.groups()
+        for name, detail in zip(names, details):
+            value = {key: int(re.search(rf"^; {key}: (\d+)", detail, re.M).group(1))
+                     for key in ("NumVgprs", "ScratchSize", "Occupancy")}
+            yield target, name, value["NumVgprs"], value["ScratchSize"], value["Occupancy"], AMD_WAVES[target]
+
+
+def nvidia_waves(registers, work_items):
+    """Warps that fit a multiprocessor by registers, in whole work-groups."""
+    per_warp = -(-registers * 32 // NVIDIA_WARP_GRANULE) * NVIDIA_WARP_GRANULE
+    warps = min(NVIDIA_WARPS, NVIDIA_REGISTERS // per_warp)
+    group = -(-work_items // 32)
+    return warps // group * group
+
+
+def nvidia(arguments, options, folder):
+    """Yields the same for NVIDIA; waves are warps of a multiprocessor."""
+    ptx = compile_to_assembly(arguments, "nvptx64--nvidiacl", options, folder / "kernels.ptx")
+    entry = r"^(\s*(?:\.visible )?\.entry (\w+)\([^)]*\))"
+    declared = {name for _, name in re.findall(entry, ptx, re.M)}
+    # clang drops reqd_work_group_size here; NVIDIA's own compiler sizes the registers by it.
+    ptx = re.sub(entry, lambda m: f"{m[1]} .reqntid {', '.join(arguments.groups[m[2]])}", ptx, flags=re.M)
+    # libclc's target is too old for today's ptxas; the code itself is not.
+    ptx = re.sub(r"^\.version .*", ".version 7.8", ptx, flags=re.M)
+    for target in NVIDIA:
+        path = folder / f"{target}.ptx"
+        path.write_text(re.sub(r"^\.target .*", f".target {target}", ptx, flags=re.M))
+        log = run([arguments.ptxas, "-v", f"-arch={target}", path, "-o", folder / f"{target}.cubin"])
+        found = re.findall(
+            r"Function properties for (\w+)\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+            r".*?Used (\d+) registers", log, re.S)
+        if not declared or {entry[0] for entry in found} != declared:
+            raise Failure(f"ptxas did not tell of every kernel ({', '.join(sorted(declared))}):\n{log}")
+        for name, stack, stores, loads, registers in found:
+            work_items = 1
+            for extent in arguments.groups[name]:
+                work_items *= int(extent)
+            waves = nvidia_waves(int(registers), work_items)
+            yield target, name, int(registers), int(stack) + int(stores) + int(loads), waves, NVIDIA_WARPS
+
+
+def find(name, given, path=None):
+    found = given or shutil.which(name, path=path)
+    if not found or not shutil.which(found):
+        raise Failure(f"{found or name} is missing: scripts/install-deps.sh ci installs it")
+    return found
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parent.parent
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=pathlib.Path, default=root / "kernels.cl")
+    parser.add_argument("--variants", type=pathlib.Path, required=True,
+                        help="a file of build options, one variant a line: `clnorm devices --variants` prints it")
+    parser.add_argument("--clang", help="default: clang-15")
+    parser.add_argument("--libclc", default="/usr/lib/clc", help="folder of libclc's bitcode")
+    parser.add_argument("--ptxas", default=os.environ.get("CLNORM_PTXAS"), help="default: $CLNORM_PTXAS or ptxas")
+    arguments = parser.parse_args()
+
+    failures = 0
+    try:
+        arguments.clang = find("clang-15", arguments.clang)
+        arguments.ptxas = find("ptxas", arguments.ptxas)
+        variants = [line.split() for line in arguments.variants.read_text().splitlines() if line.strip()]
+        if not variants:
+            raise Failure(f"{arguments.variants} lists no variant")
+        print(f"{'variant':44} {'kernel':32} {'target':8} {'registers':>9} {'spilled':>8} {'waves':>9}")
+        with tempfile.TemporaryDirectory() as folder:
+            for options in variants:
+                arguments.groups = {}
+                for compiler in (amd, nvidia):
+                    for target, name, registers, spilled, waves, limit in compiler(arguments, options, pathlib.Path(folder)):
+                        verdict = "" if spilled == 0 else "  FAILED: spills"
+                        failures += spilled != 0
+                        label = " ".join(options)
+                        print(f"{label:44} {name:32} {target:8} {registers:9} {spilled:8} {waves:5}/{limit:<3}{verdict}")
+    except Failure as failure:
+        sys.exit(f"check-kernels.py: {failure}")
+    if failures:
+        sys.exit(f"check-kernels.py: {failures} kernels spill registers")
+    print("No kernel spills registers or uses scratch memory.")
+
+
+if __name__ == "__main__":
+    main()
