@@ -34,11 +34,11 @@ bool cli_parse(const struct cli_command *self, struct poptOption *options, int a
         ;
     bool ok = rc == -1;
     if (!ok) {
-        *exit_code = cli_error(self, "%s: %s (try clnorm %s --help)",
-                               poptBadOption(context, POPT_BADOPTION_NOALIAS), poptStrerror(rc), self->name);
+        *exit_code = cli_error(self, "%s: %s (try clnorm %s --help)", poptBadOption(context, POPT_BADOPTION_NOALIAS),
+                               poptStrerror(rc), self->name);
     } else if (poptPeekArg(context)) {
-        *exit_code = cli_error(self, "%s: no such operand is taken (try clnorm %s --help)", poptPeekArg(context),
-                               self->name);
+        *exit_code =
+            cli_error(self, "%s: no such operand is taken (try clnorm %s --help)", poptPeekArg(context), self->name);
         ok = false;
     }
     poptFreeContext(context);

@@ -11,9 +11,9 @@
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 struct cli_command {
-    const char *name;     /* "run", or "demo covariate-shift" */
-    const char *summary;  /* one line for the list of subcommands */
-    const char *example;  /* a command line that works, shown by --help */
+    const char *name;    /* "run", or "demo covariate-shift" */
+    const char *summary; /* one line for the list of subcommands */
+    const char *example; /* a command line that works, shown by --help */
     int (*run)(const struct cli_command *self, int argc, const char **argv); /* argv[0] is the name; -> exit code */
 };
 

@@ -139,7 +139,9 @@ typedef struct clnorm_device_info {
     int fp64, fp16, subgroups; /* 1 if the device has them. None is needed */
 } clnorm_device_info;
 #define CLNORM_DEVICE_INFO_INIT                                                                                        \
-    {sizeof(clnorm_device_info), "", "", "", "", "", "", "", CLNORM_CLASS_HOST, 0, 0, 0, 0, 0, 0, 0, 0}
+    {                                                                                                                  \
+        sizeof(clnorm_device_info), "", "", "", "", "", "", "", CLNORM_CLASS_HOST, 0, 0, 0, 0, 0, 0, 0, 0              \
+    }
 
 /* Opens a device. name:
  *   "auto"         the first OpenCL GPU or accelerator that builds and runs a kernel, else cpu (see info.fallback)
@@ -173,10 +175,10 @@ CLNORM_API clnorm_status clnorm_device_get_build_counts(const clnorm_device *dev
 typedef struct clnorm_memory clnorm_memory;
 
 typedef enum clnorm_buffer_kind {
-    CLNORM_BUFFER_NONE = 0, /* left out */
-    CLNORM_BUFFER_HOST = 1, /* handle: host address */
+    CLNORM_BUFFER_NONE = 0,   /* left out */
+    CLNORM_BUFFER_HOST = 1,   /* handle: host address */
     CLNORM_BUFFER_MEMORY = 2, /* handle: clnorm_memory */
-    CLNORM_BUFFER_CL = 3    /* handle: cl_mem, a sub-buffer too */
+    CLNORM_BUFFER_CL = 3      /* handle: cl_mem, a sub-buffer too */
 } clnorm_buffer_kind;
 
 /* A buffer argument. offset and bytes count bytes; [offset, offset + bytes) is what the call may touch. */
@@ -253,20 +255,27 @@ typedef enum clnorm_dtype { CLNORM_F32 = 0 } clnorm_dtype;
 
 /* A problem. Zero is every field's default but size. */
 typedef struct clnorm_desc {
-    size_t size;        /* sizeof(clnorm_desc), set by CLNORM_DESC_INIT */
+    size_t size; /* sizeof(clnorm_desc), set by CLNORM_DESC_INIT */
     clnorm_norm norm;
     clnorm_layout layout;
-    clnorm_dtype dtype; /* of x, y, dy, dx; parameters and statistics are f32 */
-    int64_t n;          /* largest batch, ≥ 0; a call may have fewer samples */
-    int64_t c;          /* channels, ≥ 1 */
+    clnorm_dtype dtype;                  /* of x, y, dy, dx; parameters and statistics are f32 */
+    int64_t n;                           /* largest batch, ≥ 0; a call may have fewer samples */
+    int64_t c;                           /* channels, ≥ 1 */
     int32_t spatial_dims;                /* 0 for CLNORM_NC; 1 to 3 for the others */
     int64_t spatial[CLNORM_MAX_SPATIAL]; /* each ≥ 1 */
-    float eps;          /* ≥ 0; CLNORM_DESC_INIT: 1e-5. With 0 a channel of zero variance gives the formula's NaN */
-    int64_t strides[2 + CLNORM_MAX_SPATIAL]; /* all 0, or the strides in elements in the order of the layout, which must be the dense
+    float eps; /* ≥ 0; CLNORM_DESC_INIT: 1e-5. With 0 a channel of zero variance gives the formula's NaN */
+    int64_t strides
+        [2 +
+         CLNORM_MAX_SPATIAL]; /* all 0, or the strides in elements in the order of the layout, which must be the dense
                                                 ones (a dimension of 1 may have any stride) */
 } clnorm_desc;
 #define CLNORM_DESC_INIT                                                                                               \
-    {sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}}
+    {                                                                                                                  \
+        sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f,                           \
+        {                                                                                                              \
+            0, 0, 0, 0, 0                                                                                              \
+        }                                                                                                              \
+    }
 
 typedef struct clnorm_plan clnorm_plan;
 
@@ -310,13 +319,16 @@ typedef enum clnorm_guard {
 
 /* How batch statistics enter the running ones. momentum and count are the caller's to keep (checkpoints). */
 typedef struct clnorm_running {
-    float momentum;           /* in [0, 1]; the initialisers set 0.1 */
+    float momentum; /* in [0, 1]; the initialisers set 0.1 */
     clnorm_average average;
     clnorm_variance variance;
     clnorm_guard guard;
-    uint64_t count;           /* CLNORM_CUMULATIVE: batches averaged so far, 0 for the first */
+    uint64_t count; /* CLNORM_CUMULATIVE: batches averaged so far, 0 for the first */
 } clnorm_running;
-#define CLNORM_RUNNING_INIT {0.1f, CLNORM_EXPONENTIAL, CLNORM_BIASED, CLNORM_GUARD_NONE, 0}
+#define CLNORM_RUNNING_INIT                                                                                            \
+    {                                                                                                                  \
+        0.1f, CLNORM_EXPONENTIAL, CLNORM_BIASED, CLNORM_GUARD_NONE, 0                                                  \
+    }
 
 /* ---- run ------------------------------------------------------------------------------------------------------- */
 /* In all of these:
@@ -336,18 +348,23 @@ typedef struct clnorm_forward_args {
     int64_t n;
     clnorm_buffer x, y;
     clnorm_buffer weight, bias;
-    clnorm_buffer state;          /* out, may be left out: for clnorm_backward */
-    clnorm_buffer mean, var, rstd; /* out, each may be left out; var biased */
+    clnorm_buffer state;                     /* out, may be left out: for clnorm_backward */
+    clnorm_buffer mean, var, rstd;           /* out, each may be left out; var biased */
     clnorm_buffer running_mean, running_var; /* in and out, both or neither */
     clnorm_running running;
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_forward_args;
-#define CLNORM_BUFFER_INIT {CLNORM_BUFFER_NONE, NULL, 0, 0}
+#define CLNORM_BUFFER_INIT                                                                                             \
+    {                                                                                                                  \
+        CLNORM_BUFFER_NONE, NULL, 0, 0                                                                                 \
+    }
 #define CLNORM_FORWARD_ARGS_INIT                                                                                       \
-    {sizeof(clnorm_forward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,           \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_forward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, NULL                      \
+    }
 
 /* Forward for training: y from the batch's own statistics; then the running statistics are updated.
  * With one value per channel (m = 1) the variance is 0 and y is bias. A NaN or Inf in a channel makes that channel NaN and
@@ -366,8 +383,10 @@ typedef struct clnorm_infer_args {
     const void *stream;
 } clnorm_infer_args;
 #define CLNORM_INFER_ARGS_INIT                                                                                         \
-    {sizeof(clnorm_infer_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,             \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_infer_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,          \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                       \
+    }
 
 /* Inference: y = (x − running_mean) / sqrt(running_var + eps)·weight + bias. y may be x. Reads x once, writes y once.
  * -> as clnorm_forward; E_STATISTICS_MISSING without running statistics. */
@@ -391,9 +410,11 @@ typedef struct clnorm_backward_args {
     const void *stream;
 } clnorm_backward_args;
 #define CLNORM_BACKWARD_ARGS_INIT                                                                                      \
-    {sizeof(clnorm_backward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,          \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_backward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                       \
+    }
 
 /* x̂ = (x − mean)·rstd
  * dbias = Σdy      dweight = Σ dy·x̂      dx = weight·rstd·(dy − Σdy/m − x̂·Σ(dy·x̂)/m)
@@ -419,7 +440,10 @@ typedef struct clnorm_statistics_args {
     const void *stream;
 } clnorm_statistics_args;
 #define CLNORM_STATISTICS_ARGS_INIT                                                                                    \
-    {sizeof(clnorm_statistics_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_statistics_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,     \
+            NULL                                                                                                       \
+    }
 /* The statistics of x. n = 0 writes a count of 0. Reads x once. */
 CLNORM_API clnorm_status clnorm_statistics(clnorm_plan *plan, const clnorm_statistics_args *args);
 
@@ -432,21 +456,25 @@ typedef struct clnorm_merge_args {
     const void *stream;
 } clnorm_merge_args;
 #define CLNORM_MERGE_ARGS_INIT                                                                                         \
-    {sizeof(clnorm_merge_args), 0, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_merge_args), 0, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                 \
+    }
 /* The statistics of the union of the parts (Chan's formula, in the order of the parts); parts of count 0 do not count. */
 CLNORM_API clnorm_status clnorm_merge(clnorm_plan *plan, const clnorm_merge_args *args);
 
 typedef struct clnorm_commit_args {
     size_t size;
-    clnorm_buffer statistics; /* in */
+    clnorm_buffer statistics;                /* in */
     clnorm_buffer running_mean, running_var; /* in and out */
     clnorm_running running;
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_commit_args;
 #define CLNORM_COMMIT_ARGS_INIT                                                                                        \
-    {sizeof(clnorm_commit_args), CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT,      \
-     CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_commit_args), CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT,   \
+            CLNORM_BUFFER_INIT, NULL                                                                                   \
+    }
 /* Enters statistics into the running ones; a count of 0 leaves them. */
 CLNORM_API clnorm_status clnorm_commit(clnorm_plan *plan, const clnorm_commit_args *args);
 
@@ -462,9 +490,11 @@ typedef struct clnorm_apply_args {
     const void *stream;
 } clnorm_apply_args;
 #define CLNORM_APPLY_ARGS_INIT                                                                                         \
-    {sizeof(clnorm_apply_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,             \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_apply_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,          \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                                                               \
+    }
 /* y from x and given statistics. Reads x once, writes y once. */
 CLNORM_API clnorm_status clnorm_apply(clnorm_plan *plan, const clnorm_apply_args *args);
 
@@ -473,16 +503,18 @@ typedef struct clnorm_backward_reduce_args {
     int64_t n;
     clnorm_buffer x, dy;
     clnorm_buffer state;
-    clnorm_buffer mean, rstd;      /* instead of state */
-    clnorm_buffer sums;            /* out: f32[4][c], planes: count (high), count (low), Σdy, Σ dy·x̂ */
-    clnorm_buffer dweight, dbias;  /* out, each may be left out: those of this x alone */
+    clnorm_buffer mean, rstd;     /* instead of state */
+    clnorm_buffer sums;           /* out: f32[4][c], planes: count (high), count (low), Σdy, Σ dy·x̂ */
+    clnorm_buffer dweight, dbias; /* out, each may be left out: those of this x alone */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_backward_reduce_args;
 #define CLNORM_BACKWARD_REDUCE_ARGS_INIT                                                                               \
-    {sizeof(clnorm_backward_reduce_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,   \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
-     CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_backward_reduce_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,                    \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                                                               \
+    }
 /* The two sums that backward needs, and their count; all four planes may be added between processes. n = 0 writes zeros. */
 CLNORM_API clnorm_status clnorm_backward_reduce(clnorm_plan *plan, const clnorm_backward_reduce_args *args);
 
@@ -492,16 +524,18 @@ typedef struct clnorm_backward_apply_args {
     clnorm_buffer x, dy;
     clnorm_buffer weight;
     clnorm_buffer state;
-    clnorm_buffer mean, rstd;      /* instead of state */
-    clnorm_buffer sums;            /* in */
-    clnorm_buffer dx;              /* out */
+    clnorm_buffer mean, rstd; /* instead of state */
+    clnorm_buffer sums;       /* in */
+    clnorm_buffer dx;         /* out */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_backward_apply_args;
 #define CLNORM_BACKWARD_APPLY_ARGS_INIT                                                                                \
-    {sizeof(clnorm_backward_apply_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,    \
-     CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,               \
-     CLNORM_BUFFER_INIT, NULL}
+    {                                                                                                                  \
+        sizeof(clnorm_backward_apply_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, NULL                                                                                   \
+    }
 /* dx from the sums. dx may be dy. Reads x and dy once, writes dx once. */
 CLNORM_API clnorm_status clnorm_backward_apply(clnorm_plan *plan, const clnorm_backward_apply_args *args);
 

@@ -1,0 +1,125 @@
+#include "plan/plan.h"
+
+#include "base/status.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+static clnorm_status check_shape(const clnorm_desc *d)
+{
+    const char *who = "clnorm_plan_create";
+    if (d->n < 0)
+        return cln_fail(CLNORM_E_SHAPE, "%s: desc.n is %" PRId64 " but must be at least 0", who, d->n);
+    if (d->c < 1)
+        return cln_fail(CLNORM_E_SHAPE, "%s: desc.c is %" PRId64 " but must be at least 1", who, d->c);
+    int most = d->layout == CLNORM_NC ? 0 : CLNORM_MAX_SPATIAL, least = d->layout == CLNORM_NC ? 0 : 1;
+    if (d->spatial_dims < least || d->spatial_dims > most)
+        return cln_fail(CLNORM_E_SHAPE, "%s: desc.spatial_dims is %" PRId32 " but must be from %d to %d in this layout",
+                        who, d->spatial_dims, least, most);
+    /* Elements and bytes must be countable in 63 bits. */
+    uint64_t elements = (uint64_t)d->c, limit = INT64_MAX / sizeof(float);
+    int fits = elements <= limit;
+    for (int i = 0; i < d->spatial_dims; i++) {
+        if (d->spatial[i] < 1)
+            return cln_fail(CLNORM_E_SHAPE, "%s: desc.spatial[%d] is %" PRId64 " but must be at least 1", who, i,
+                            d->spatial[i]);
+        fits = fits && (uint64_t)d->spatial[i] <= limit / elements;
+        elements = fits ? elements * (uint64_t)d->spatial[i] : elements;
+    }
+    if (!fits || (d->n > 0 && (uint64_t)d->n > limit / elements))
+        return cln_fail(CLNORM_E_SHAPE,
+                        "%s: desc.n, c and spatial give more than %" PRIu64 " elements, which is the most", who, limit);
+    return CLNORM_OK;
+}
+
+static clnorm_status check_strides(const clnorm_desc *d)
+{
+    int64_t size[2 + CLNORM_MAX_SPATIAL] = {d->n};
+    int dims = 2 + d->spatial_dims, first_spatial = d->layout == CLNORM_NSC ? 1 : 2;
+    size[d->layout == CLNORM_NSC ? dims - 1 : 1] = d->c;
+    for (int i = 0; i < d->spatial_dims; i++)
+        size[first_spatial + i] = d->spatial[i];
+    int any = 0;
+    for (int i = 0; i < 2 + CLNORM_MAX_SPATIAL; i++)
+        any |= d->strides[i] != 0;
+    int64_t dense = 1;
+    for (int i = dims - 1; any && i >= 0; i--) {
+        if (size[i] > 1 && d->strides[i] != dense)
+            return cln_fail(CLNORM_E_STRIDES,
+                            "clnorm_plan_create: desc.strides[%d] is %" PRId64 " but must be %" PRId64
+                            ": tensors are dense, strided ones are not supported",
+                            i, d->strides[i], dense);
+        dense *= size[i] > 1 ? size[i] : 1;
+    }
+    return CLNORM_OK;
+}
+
+static clnorm_status check_desc(const clnorm_desc *d)
+{
+    const char *who = "clnorm_plan_create";
+    if (d->size != sizeof *d)
+        return cln_fail(CLNORM_E_STRUCT_SIZE, "%s: desc.size is %zu but must be %zu (use the initialiser)", who,
+                        d->size, sizeof *d);
+    if (d->norm != CLNORM_BATCH)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.norm is %d but must be CLNORM_BATCH", who, (int)d->norm);
+    if (d->layout != CLNORM_NC && d->layout != CLNORM_NCS && d->layout != CLNORM_NSC)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.layout is %d but must be CLNORM_NC, CLNORM_NCS or CLNORM_NSC", who,
+                        (int)d->layout);
+    if (d->dtype != CLNORM_F32)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.dtype is %d but must be CLNORM_F32", who, (int)d->dtype);
+    if (!(d->eps >= 0.0f) || isinf(d->eps))
+        return cln_fail(CLNORM_E_EPS, "%s: desc.eps is %g but must be finite and at least 0", who, (double)d->eps);
+    clnorm_status status = check_shape(d);
+    return status == CLNORM_OK ? check_strides(d) : status;
+}
+
+clnorm_status clnorm_plan_create(clnorm_device *device, const clnorm_desc *desc, clnorm_plan **plan)
+{
+    if (!device)
+        return cln_fail(CLNORM_E_NULL, "clnorm_plan_create: device is NULL but must be a device");
+    if (!desc)
+        return cln_fail(CLNORM_E_NULL, "clnorm_plan_create: desc is NULL but must be a descriptor");
+    if (!plan)
+        return cln_fail(CLNORM_E_NULL, "clnorm_plan_create: plan is NULL but must point to a handle");
+    clnorm_status status = check_desc(desc);
+    return status == CLNORM_OK ? cln_plan_new(device, desc, plan) : status;
+}
+
+void clnorm_plan_destroy(clnorm_plan *plan)
+{
+    cln_plan_free(plan);
+}
+
+size_t clnorm_plan_state_bytes(const clnorm_plan *plan)
+{
+    return plan ? cln_plan_planes_bytes(plan, CLN_STATE_PLANES) : 0;
+}
+
+size_t clnorm_plan_statistics_bytes(const clnorm_plan *plan)
+{
+    return plan ? cln_plan_planes_bytes(plan, CLN_STATISTICS_PLANES) : 0;
+}
+
+size_t clnorm_plan_sums_bytes(const clnorm_plan *plan)
+{
+    return plan ? cln_plan_planes_bytes(plan, CLN_SUMS_PLANES) : 0;
+}
+
+size_t clnorm_plan_workspace_bytes(const clnorm_plan *plan)
+{
+    return plan ? cln_plan_workspace_bytes(plan) : 0;
+}
+
+const char *clnorm_plan_explain(const clnorm_plan *plan)
+{
+    return plan ? plan->explain : "";
+}
+
+clnorm_status clnorm_plan_query_found(clnorm_plan *plan, uint32_t *found)
+{
+    if (!plan)
+        return cln_fail(CLNORM_E_NULL, "clnorm_plan_query_found: plan is NULL but must be a plan");
+    if (!found)
+        return cln_fail(CLNORM_E_NULL, "clnorm_plan_query_found: found is NULL but must point to a word");
+    return plan->device->backend->query_found(plan, found);
+}

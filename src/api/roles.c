@@ -1,0 +1,121 @@
+#include "api/roles.h"
+
+#include "base/status.h"
+
+#include <inttypes.h>
+
+const char *cln_role_name(enum cln_role role)
+{
+    static const char *const names[] = {
+#define NAME(name, text) text,
+        CLN_ROLE_LIST(NAME)
+#undef NAME
+    };
+    return names[role];
+}
+
+static clnorm_status check_size(const clnorm_plan *plan, const char *who, const struct cln_argument *a,
+                                const struct cln_op *op)
+{
+    const char *name = cln_role_name(a->role);
+    uint64_t have = a->buffer->bytes, c = plan->view.groups;
+    uint64_t statistics = cln_plan_planes_bytes(plan, CLN_STATISTICS_PLANES), want = 0;
+    switch (a->extent) {
+    case CLN_CHANNEL:
+        if (have != c * sizeof(float))
+            return cln_fail(CLNORM_E_LENGTH,
+                            "%s: %s has %" PRIu64 " bytes but must have exactly %" PRIu64 " (c = %" PRIu64 " floats)",
+                            who, name, have, (uint64_t)(c * sizeof(float)), c);
+        return CLNORM_OK;
+    case CLN_TENSOR:
+        want = cln_view_elements(&op->view) * sizeof(float);
+        break;
+    case CLN_STATE_SIZE:
+        want = cln_plan_planes_bytes(plan, CLN_STATE_PLANES);
+        break;
+    case CLN_STATISTICS_SIZE:
+        want = statistics;
+        break;
+    case CLN_GATHERED_SIZE:
+        want = op->parts * statistics;
+        break;
+    case CLN_SUMS_SIZE:
+        want = cln_plan_planes_bytes(plan, CLN_SUMS_PLANES);
+        break;
+    case CLN_WORKSPACE_SIZE:
+        want = cln_plan_workspace_bytes(plan);
+        break;
+    }
+    if (have < want)
+        return cln_fail(CLNORM_E_BUFFER_SIZE, "%s: %s has %" PRIu64 " bytes but must have at least %" PRIu64, who, name,
+                        have, want);
+    return CLNORM_OK;
+}
+
+static clnorm_status check_one(const clnorm_plan *plan, const char *who, const struct cln_argument *a,
+                               struct cln_op *op)
+{
+    const char *name = cln_role_name(a->role);
+    struct cln_span *span = &op->role[a->role];
+    if (a->buffer->kind == CLNORM_BUFFER_NONE) {
+        int empty_tensor = a->extent == CLN_TENSOR && cln_view_elements(&op->view) == 0;
+        if (!a->required || empty_tensor)
+            return CLNORM_OK;
+        if (a->role == CLN_RUNNING_MEAN || a->role == CLN_RUNNING_VAR)
+            return cln_fail(CLNORM_E_STATISTICS_MISSING, "%s: %s is missing but is required", who, name);
+        return cln_fail(CLNORM_E_MISSING, "%s: %s is missing but is required", who, name);
+    }
+    clnorm_status status = check_size(plan, who, a, op);
+    if (status == CLNORM_OK)
+        status = plan->device->backend->resolve(plan->device, who, name, a->buffer, span);
+    if (status == CLNORM_OK && span->begin % sizeof(float))
+        status =
+            cln_fail(CLNORM_E_BUFFER_ALIGNMENT, "%s: %s starts at byte %" PRIu64 " but must start at a multiple of 4",
+                     who, name, span->begin);
+    return status;
+}
+
+static int overlap(const struct cln_span *a, const struct cln_span *b)
+{
+    return a->root == b->root && a->bytes && b->bytes && a->begin < b->begin + b->bytes &&
+           b->begin < a->begin + a->bytes;
+}
+
+/* The bytes that the call touches, which for tensors may be fewer than the buffer has. */
+static struct cln_span touched(const struct cln_argument *a, const struct cln_op *op)
+{
+    struct cln_span span = op->role[a->role];
+    if (a->extent == CLN_TENSOR)
+        span.bytes = (size_t)cln_view_elements(&op->view) * sizeof(float);
+    return span;
+}
+
+clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cln_argument *arguments, size_t count,
+                       const int alias[2], struct cln_op *op)
+{
+    for (size_t i = 0; i < count; i++) {
+        clnorm_status status = check_one(plan, who, &arguments[i], op);
+        if (status != CLNORM_OK)
+            return status;
+    }
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < i; j++) {
+            const struct cln_argument *a = &arguments[i], *b = &arguments[j];
+            if (!cln_bound(op, a->role) || !cln_bound(op, b->role) || (a->access == CLN_IN && b->access == CLN_IN))
+                continue;
+            struct cln_span p = touched(a, op), q = touched(b, op);
+            if (!overlap(&p, &q))
+                continue;
+            int allowed = ((int)a->role == alias[0] && (int)b->role == alias[1]) ||
+                          ((int)a->role == alias[1] && (int)b->role == alias[0]);
+            if (allowed && p.begin == q.begin)
+                continue;
+            return cln_fail(CLNORM_E_OVERLAP,
+                            "%s: %s (bytes %" PRIu64 " to %" PRIu64 ") overlaps %s (bytes %" PRIu64 " to %" PRIu64
+                            ") but must %s",
+                            who, cln_role_name(b->role), q.begin, q.begin + q.bytes, cln_role_name(a->role), p.begin,
+                            p.begin + p.bytes, allowed ? "be the same bytes or apart" : "be apart from it");
+        }
+    }
+    return CLNORM_OK;
+}

@@ -1,0 +1,89 @@
+/* A checked call in the form that backends run: roles bound to resolved memory, and the list of steps. */
+#ifndef CLNORM_SRC_BACKEND_OP_H
+#define CLNORM_SRC_BACKEND_OP_H
+
+#include "view/view.h"
+
+/* What a buffer is in a call. ROLE(NAME, text): text is the argument's name in the public structs. */
+#define CLN_ROLE_LIST(ROLE)                                                                                            \
+    ROLE(X, "x")                                                                                                       \
+    ROLE(Y, "y")                                                                                                       \
+    ROLE(DY, "dy")                                                                                                     \
+    ROLE(DX, "dx")                                                                                                     \
+    ROLE(WEIGHT, "weight")                                                                                             \
+    ROLE(BIAS, "bias")                                                                                                 \
+    ROLE(STATE, "state")                                                                                               \
+    ROLE(MEAN, "mean")                                                                                                 \
+    ROLE(VAR, "var")                                                                                                   \
+    ROLE(RSTD, "rstd")                                                                                                 \
+    ROLE(RUNNING_MEAN, "running_mean")                                                                                 \
+    ROLE(RUNNING_VAR, "running_var")                                                                                   \
+    ROLE(STATISTICS, "statistics")                                                                                     \
+    ROLE(GATHERED, "gathered")                                                                                         \
+    ROLE(SUMS, "sums")                                                                                                 \
+    ROLE(DWEIGHT, "dweight")                                                                                           \
+    ROLE(DBIAS, "dbias")                                                                                               \
+    ROLE(WORKSPACE, "workspace")                                                                                       \
+    ROLE(PARTIALS, "partials")
+
+enum cln_role {
+#define CLN_ROLE_ENUM(name, text) CLN_##name,
+    CLN_ROLE_LIST(CLN_ROLE_ENUM)
+#undef CLN_ROLE_ENUM
+        CLN_ROLE_COUNT
+};
+
+/* Resolved memory. Two spans overlap if their roots are equal and their byte ranges [begin, begin + bytes) meet. */
+struct cln_span {
+    void *handle;  /* host: the address of the first byte; OpenCL: the cl_mem; NULL: the role is not bound */
+    size_t offset; /* OpenCL: bytes from the start of the cl_mem; host: 0 */
+    size_t bytes;
+    const void *root; /* what begin counts from: NULL for host memory, the parent cl_mem for OpenCL */
+    uint64_t begin;
+};
+
+/* Where the statistics that a normalization uses come from. */
+enum cln_source {
+    CLN_FROM_STATE,  /* STATE: m, c, rstd */
+    CLN_FROM_GIVEN,  /* MEAN, RSTD */
+    CLN_FROM_RUNNING /* RUNNING_MEAN, RUNNING_VAR; constants for backward */
+};
+
+/* One pass over memory. */
+enum cln_step {
+    CLN_STEP_STATISTICS,      /* X → PARTIALS */
+    CLN_STEP_FINISH,          /* PARTIALS → STATISTICS, STATE, MEAN, VAR, RSTD */
+    CLN_STEP_MERGE,           /* GATHERED → STATISTICS */
+    CLN_STEP_FINALIZE,        /* STATISTICS → STATE, MEAN, VAR, RSTD */
+    CLN_STEP_APPLY,           /* X, source, WEIGHT, BIAS → Y */
+    CLN_STEP_COMMIT,          /* STATISTICS → RUNNING_MEAN, RUNNING_VAR */
+    CLN_STEP_REDUCE,          /* X, DY, source → PARTIALS */
+    CLN_STEP_REDUCE_FINISH,   /* PARTIALS, source → SUMS, DWEIGHT, DBIAS */
+    CLN_STEP_BACKWARD_APPLY,  /* X, DY, source, WEIGHT, SUMS → DX */
+    CLN_STEP_ZERO_STATISTICS, /* → STATISTICS = 0 */
+    CLN_STEP_ZERO_SUMS        /* → SUMS, DWEIGHT, DBIAS = 0 */
+};
+
+#define CLN_MAX_STEPS 4
+
+struct cln_op {
+    enum cln_step steps[CLN_MAX_STEPS];
+    int step_count; /* 0: nothing to do, but a stream's event still completes */
+    struct cln_span role[CLN_ROLE_COUNT];
+    struct cln_view view; /* of this call's n */
+    float eps;
+    enum cln_source source;
+    uint32_t parts;         /* CLN_STEP_MERGE */
+    clnorm_running running; /* CLN_STEP_COMMIT */
+    const void *stream;
+};
+
+static inline int cln_bound(const struct cln_op *op, enum cln_role role)
+{
+    return op->role[role].handle != NULL;
+}
+
+/* Planes of the small arrays, f32[planes][groups]. */
+enum { CLN_STATE_PLANES = 3, CLN_STATISTICS_PLANES = 5, CLN_SUMS_PLANES = 4 };
+
+#endif

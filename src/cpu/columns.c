@@ -1,0 +1,165 @@
+/* The columns family in plain C: whole rows of a block of columns at a time, so that neighbouring lanes read neighbouring
+ * addresses; each column has its own pivot and its own short chains. */
+#include "cpu/kernels.h"
+
+enum {
+    PIVOT_ROWS = 16,
+    CHAIN = 8, /* floats added before a column is carried on in double, as in segments.c */
+    BLOCK = 64 /* rows that share a pivot */
+};
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* As in segments.c, a column at a time. */
+static void pivots_of(const float *x, uint64_t rows, uint64_t stride, uint32_t count, float *pivot)
+{
+    uint64_t first = 1;
+    while (first < PIVOT_ROWS && 2 * first <= rows)
+        first *= 2;
+    for (uint32_t j = 0; j < count; j++)
+        pivot[j] = 0.0f;
+    for (uint64_t i = 1; i < first; i++) {
+        for (uint32_t j = 0; j < count; j++)
+            pivot[j] += x[i * stride + j] - x[j];
+    }
+    for (uint32_t j = 0; j < count; j++)
+        pivot[j] = x[j] + pivot[j] / (float)first;
+}
+
+static void sums_about(const float *x, uint64_t rows, uint64_t stride, uint32_t count, const float *pivot,
+                       double *s_out, double *q_out)
+{
+    for (uint32_t j = 0; j < count; j++)
+        s_out[j] = q_out[j] = 0.0;
+    for (uint64_t start = 0; start < rows; start += CHAIN) {
+        float s[CLN_COLUMNS] = {0}, q[CLN_COLUMNS] = {0};
+        for (uint64_t i = start; i < least(rows, start + CHAIN); i++) {
+            const float *row = x + i * stride;
+            for (uint32_t j = 0; j < count; j++) {
+                float d = row[j] - pivot[j];
+                s[j] += d;
+                q[j] += d * d;
+            }
+        }
+        for (uint32_t j = 0; j < count; j++) {
+            s_out[j] += s[j];
+            q_out[j] += q[j];
+        }
+    }
+}
+
+/* Moves the pivots that were far from their column's mean; returns how many. */
+static int move_far_pivots(uint64_t rows, uint32_t count, const double *s, const double *q, float *pivot)
+{
+    int moved = 0;
+    for (uint32_t j = 0; j < count; j++) {
+        if (cln_pivot_is_far((double)rows, s[j], q[j])) {
+            pivot[j] = (float)(pivot[j] + s[j] / (double)rows);
+            moved++;
+        }
+    }
+    return moved;
+}
+
+static void columns_statistics(const float *x, struct cln_block block, struct cln_moments *out)
+{
+    float pivot[CLN_COLUMNS];
+    double s[CLN_COLUMNS], q[CLN_COLUMNS];
+    for (uint32_t j = 0; j < block.count; j++)
+        out[j] = (struct cln_moments){0};
+    for (uint64_t i = 0; i < block.rows; i += BLOCK) {
+        uint64_t rows = least(BLOCK, block.rows - i);
+        const float *first = x + i * block.stride;
+        pivots_of(first, rows, block.stride, block.count, pivot);
+        sums_about(first, rows, block.stride, block.count, pivot, s, q);
+        if (move_far_pivots(rows, block.count, s, q, pivot)) /* in cache: the second pass costs no memory */
+            sums_about(first, rows, block.stride, block.count, pivot, s, q);
+        for (uint32_t j = 0; j < block.count; j++) {
+            struct cln_moments part = cln_moments_about(pivot[j], (double)rows, s[j], q[j]);
+            cln_moments_add(&out[j], &part);
+        }
+    }
+}
+
+static void columns_dots(const float *x, const float *dy, struct cln_block block, const float *m, const float *c,
+                         struct cln_dots *out)
+{
+    float a[CLN_COLUMNS], b[CLN_COLUMNS];
+    for (uint32_t j = 0; j < block.count; j++)
+        out[j] = (struct cln_dots){0};
+    for (uint64_t start = 0; start < block.rows; start += CHAIN) {
+        uint64_t end = least(block.rows, start + CHAIN);
+        for (uint32_t j = 0; j < block.count; j++)
+            a[j] = b[j] = 0.0f;
+        for (uint64_t i = start; i < end; i++) {
+            const float *px = x + i * block.stride, *pdy = dy + i * block.stride;
+            for (uint32_t j = 0; j < block.count; j++) {
+                a[j] += pdy[j];
+                b[j] += pdy[j] * ((px[j] - m[j]) - c[j]);
+            }
+        }
+        for (uint32_t j = 0; j < block.count; j++) {
+            out[j].dy += a[j];
+            out[j].dyd += b[j];
+        }
+    }
+}
+
+static void columns_apply(const float *x, float *y, struct cln_block block, const struct cln_affine *k)
+{
+    float m[CLN_COLUMNS], c[CLN_COLUMNS], a[CLN_COLUMNS], b[CLN_COLUMNS];
+    for (uint32_t j = 0; j < block.count; j++) {
+        m[j] = k[j].m;
+        c[j] = k[j].c;
+        a[j] = k[j].a;
+        b[j] = k[j].b;
+    }
+    for (uint64_t i = 0; i < block.rows; i++) {
+        const float *px = x + i * block.stride;
+        float *py = y + i * block.stride;
+        for (uint32_t j = 0; j < block.count; j++)
+            py[j] = ((px[j] - m[j]) - c[j]) * a[j] + b[j];
+    }
+}
+
+static void columns_gradient(const float *x, const float *dy, float *dx, struct cln_block block,
+                             const struct cln_gradient *k)
+{
+    float m[CLN_COLUMNS], c[CLN_COLUMNS], p[CLN_COLUMNS], q[CLN_COLUMNS], r[CLN_COLUMNS];
+    for (uint32_t j = 0; j < block.count; j++) {
+        m[j] = k[j].m;
+        c[j] = k[j].c;
+        p[j] = k[j].p;
+        q[j] = k[j].q;
+        r[j] = k[j].r;
+    }
+    for (uint64_t i = 0; i < block.rows; i++) {
+        const float *pdy = dy + i * block.stride;
+        float *pdx = dx + i * block.stride;
+        if (!x) {
+            for (uint32_t j = 0; j < block.count; j++)
+                pdx[j] = p[j] * pdy[j];
+            continue;
+        }
+        const float *px = x + i * block.stride;
+        for (uint32_t j = 0; j < block.count; j++)
+            pdx[j] = p[j] * pdy[j] + (q[j] * ((px[j] - m[j]) - c[j]) + r[j]);
+    }
+}
+
+void cln_cpu_fill_columns(struct cln_cpu_kernels *kernels)
+{
+    kernels->columns_statistics = columns_statistics;
+    kernels->columns_dots = columns_dots;
+    kernels->columns_apply = columns_apply;
+    kernels->columns_gradient = columns_gradient;
+}
+
+void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels)
+{
+    cln_cpu_fill_segments(kernels);
+    cln_cpu_fill_columns(kernels);
+}

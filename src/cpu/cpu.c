@@ -1,0 +1,190 @@
+/* The CPU backend: devices, memory, and the dispatch of steps to src/cpu/steps.c. */
+#include "backend/backend.h"
+#include "base/status.h"
+#include "cpu/steps.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static uint32_t cpu_count(void)
+{
+    return 1;
+}
+
+static clnorm_status cpu_describe(uint32_t i, clnorm_device_info *info)
+{
+    (void)i;
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE), processors = sysconf(_SC_NPROCESSORS_ONLN);
+    snprintf(info->id, sizeof info->id, "cpu");
+    snprintf(info->name, sizeof info->name, "cpu");
+    snprintf(info->platform, sizeof info->platform, "host");
+    snprintf(info->version, sizeof info->version, "clnorm %s", clnorm_version());
+    snprintf(info->tuning, sizeof info->tuning, "plain C, one thread");
+    info->kind = CLNORM_CLASS_HOST;
+    info->memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+    info->max_allocation = info->memory;
+    info->compute_units = processors > 0 ? (uint32_t)processors : 1;
+    info->work_group_size = 1;
+    info->fp64 = 1;
+    return CLNORM_OK;
+}
+
+static clnorm_status cpu_open(uint32_t i, clnorm_device *device)
+{
+    return cpu_describe(i, &device->info);
+}
+
+static void cpu_close(clnorm_device *device)
+{
+    (void)device;
+}
+
+static clnorm_status cpu_nothing(clnorm_device *device)
+{
+    (void)device;
+    return CLNORM_OK;
+}
+
+static void cpu_build_counts(const clnorm_device *device, clnorm_build_counts *counts)
+{
+    (void)device;
+    *counts = (clnorm_build_counts){0, 0};
+}
+
+static clnorm_status cpu_memory_create(clnorm_memory *memory)
+{
+    if (memory->bytes > SIZE_MAX - 64 || posix_memalign(&memory->impl, 64, memory->bytes ? memory->bytes : 1) != 0)
+        return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_memory_create: out of memory for bytes %zu", memory->bytes);
+    return CLNORM_OK;
+}
+
+static void cpu_memory_destroy(clnorm_memory *memory)
+{
+    free(memory->impl);
+}
+
+static clnorm_status cpu_memory_write(clnorm_memory *memory, size_t offset, const void *source, size_t bytes)
+{
+    memcpy((char *)memory->impl + offset, source, bytes);
+    return CLNORM_OK;
+}
+
+static clnorm_status cpu_memory_read(clnorm_memory *memory, size_t offset, void *target, size_t bytes)
+{
+    memcpy(target, (const char *)memory->impl + offset, bytes);
+    return CLNORM_OK;
+}
+
+static clnorm_status cpu_memory_map(clnorm_memory *memory, size_t offset, size_t bytes, void **pointer)
+{
+    (void)bytes;
+    *pointer = (char *)memory->impl + offset;
+    return CLNORM_OK;
+}
+
+static clnorm_status cpu_memory_unmap(clnorm_memory *memory)
+{
+    (void)memory;
+    return CLNORM_OK;
+}
+
+static clnorm_status cpu_resolve(const clnorm_device *device, const char *who, const char *name,
+                                 const clnorm_buffer *buffer, struct cln_span *span)
+{
+    char *base;
+    if (buffer->kind == CLNORM_BUFFER_HOST) {
+        base = buffer->handle;
+        if (!base && buffer->bytes)
+            return cln_fail(CLNORM_E_NULL, "%s: %s is NULL but must point to %zu bytes", who, name, buffer->bytes);
+    } else if (buffer->kind == CLNORM_BUFFER_MEMORY) {
+        const clnorm_memory *memory = buffer->handle;
+        if (!memory)
+            return cln_fail(CLNORM_E_NULL, "%s: %s is NULL but must be library memory", who, name);
+        if (memory->device != device)
+            return cln_fail(CLNORM_E_BUFFER_DEVICE, "%s: %s is memory of another device but must be of the plan's", who,
+                            name);
+        if (buffer->offset > memory->bytes || buffer->bytes > memory->bytes - buffer->offset)
+            return cln_fail(CLNORM_E_BUFFER_SIZE, "%s: %s is %zu bytes at offset %zu but its memory has only %zu", who,
+                            name, buffer->bytes, buffer->offset, memory->bytes);
+        base = memory->impl;
+    } else {
+        return cln_fail(CLNORM_E_BUFFER_KIND, "%s: %s has kind %d but must be host memory or library memory on cpu",
+                        who, name, (int)buffer->kind);
+    }
+    /* A bound role has a handle; an empty tensor may come without an address. */
+    static char nothing[4];
+    span->handle = base ? base + buffer->offset : nothing;
+    span->offset = 0;
+    span->bytes = buffer->bytes;
+    span->root = NULL;
+    span->begin = (uintptr_t)(base ? base + buffer->offset : NULL);
+    return CLNORM_OK;
+}
+
+static clnorm_status cpu_check_stream(const clnorm_device *device, const char *who, const void *stream)
+{
+    (void)device;
+    if (stream)
+        return cln_fail(CLNORM_E_STREAM, "%s: stream is not NULL but must be NULL on cpu", who);
+    return CLNORM_OK;
+}
+
+static clnorm_status cpu_plan_create(clnorm_plan *plan)
+{
+    struct cln_cpu_plan *impl = calloc(1, sizeof *impl);
+    if (!impl)
+        return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_plan_create: out of memory for a plan");
+    cln_cpu_fill_plain(&impl->kernels);
+    plan->impl = impl;
+    plan->partials_bytes = cln_cpu_partials_bytes(&plan->view);
+    snprintf(plan->explain, sizeof plan->explain,
+             "cpu, %s, plain C, one thread; forward: statistics, finish, apply: x read twice, y written once\n"
+             "backward: reduce, finish, apply: x and dy read twice, dx written once\n",
+             plan->view.family == CLN_SEGMENTS ? "segments" : "columns");
+    return CLNORM_OK;
+}
+
+static void cpu_plan_destroy(clnorm_plan *plan)
+{
+    free(plan->impl);
+}
+
+static clnorm_status cpu_run(clnorm_plan *plan, const struct cln_op *op)
+{
+    for (int i = 0; i < op->step_count; i++)
+        cln_cpu_step(plan->impl, op, op->steps[i]);
+    return CLNORM_OK;
+}
+
+static clnorm_status cpu_query_found(clnorm_plan *plan, uint32_t *found)
+{
+    struct cln_cpu_plan *impl = plan->impl;
+    *found = impl->found;
+    impl->found = 0;
+    return CLNORM_OK;
+}
+
+const struct cln_backend cln_cpu_backend = {
+    .name = "cpu",
+    .count = cpu_count,
+    .describe = cpu_describe,
+    .open = cpu_open,
+    .close = cpu_close,
+    .build_all = cpu_nothing,
+    .build_counts = cpu_build_counts,
+    .finish = cpu_nothing,
+    .memory_create = cpu_memory_create,
+    .memory_destroy = cpu_memory_destroy,
+    .memory_write = cpu_memory_write,
+    .memory_read = cpu_memory_read,
+    .memory_map = cpu_memory_map,
+    .memory_unmap = cpu_memory_unmap,
+    .resolve = cpu_resolve,
+    .check_stream = cpu_check_stream,
+    .plan_create = cpu_plan_create,
+    .plan_destroy = cpu_plan_destroy,
+    .run = cpu_run,
+    .query_found = cpu_query_found,
+};
