@@ -153,26 +153,21 @@ static void step_commit(struct cln_cpu_plan *plan, const struct cln_op *op)
 
 /* ---- normalize ---- */
 
-/* m, c and rstd of group g from the call's source. */
-static void load_source(const struct cln_op *op, uint64_t g, float *m, float *c, float *rstd)
+/* The statistics that a group is normalized with: mean m + c. */
+struct source {
+    float m, c, rstd;
+};
+
+static struct source source_of(const struct cln_op *op, uint64_t g)
 {
     uint64_t groups = op->view.groups;
-    *c = 0.0f;
-    switch (op->source) {
-    case CLN_FROM_STATE:
-        *m = floats(op, CLN_STATE)[g];
-        *c = floats(op, CLN_STATE)[groups + g];
-        *rstd = floats(op, CLN_STATE)[2 * groups + g];
-        break;
-    case CLN_FROM_GIVEN:
-        *m = floats(op, CLN_MEAN)[g];
-        *rstd = floats(op, CLN_RSTD)[g];
-        break;
-    case CLN_FROM_RUNNING:
-        *m = floats(op, CLN_RUNNING_MEAN)[g];
-        *rstd = rstd_of(floats(op, CLN_RUNNING_VAR)[g], op->eps);
-        break;
+    if (op->source == CLN_FROM_STATE) {
+        const float *state = floats(op, CLN_STATE);
+        return (struct source){state[g], state[groups + g], state[2 * groups + g]};
     }
+    if (op->source == CLN_FROM_GIVEN)
+        return (struct source){floats(op, CLN_MEAN)[g], 0.0f, floats(op, CLN_RSTD)[g]};
+    return (struct source){floats(op, CLN_RUNNING_MEAN)[g], 0.0f, rstd_of(floats(op, CLN_RUNNING_VAR)[g], op->eps)};
 }
 
 static float weight_of(const struct cln_op *op, uint64_t g)
@@ -182,12 +177,9 @@ static float weight_of(const struct cln_op *op, uint64_t g)
 
 static struct cln_affine affine_of(const struct cln_op *op, uint64_t g)
 {
-    struct cln_affine k;
-    float rstd;
-    load_source(op, g, &k.m, &k.c, &rstd);
-    k.a = rstd * weight_of(op, g);
-    k.b = cln_bound(op, CLN_BIAS) ? floats(op, CLN_BIAS)[g] : 0.0f;
-    return k;
+    struct source from = source_of(op, g);
+    float bias = cln_bound(op, CLN_BIAS) ? floats(op, CLN_BIAS)[g] : 0.0f;
+    return (struct cln_affine){from.m, from.c, from.rstd * weight_of(op, g), bias};
 }
 
 static void step_apply(const struct cln_cpu_plan *plan, const struct cln_op *op)
@@ -218,20 +210,23 @@ static void step_reduce(const struct cln_cpu_plan *plan, const struct cln_op *op
     const float *dy = floats(op, CLN_DY);
     const float *x = cln_bound(op, CLN_X) ? floats(op, CLN_X) : dy; /* without x only Σdy is asked for */
     union partial *partials = op->role[CLN_PARTIALS].handle;
-    float m[CLN_COLUMNS], c[CLN_COLUMNS], rstd;
     if (v->family == CLN_SEGMENTS) {
         for (uint64_t g = 0; g < v->groups; g++) {
-            load_source(op, g, m, c, &rstd);
-            plan->kernels.segments_dots(x + g * v->group_stride, dy + g * v->group_stride, runs_of(v), *m, *c,
+            struct source from = source_of(op, g);
+            plan->kernels.segments_dots(x + g * v->group_stride, dy + g * v->group_stride, runs_of(v), from.m, from.c,
                                         &partials[g].dots);
         }
         return;
     }
+    float m[CLN_COLUMNS], c[CLN_COLUMNS];
     struct cln_dots dots[CLN_COLUMNS];
     for (uint64_t g = 0; g < v->groups; g += CLN_COLUMNS) {
         struct cln_block block = block_of(v, g);
-        for (uint32_t j = 0; j < block.count; j++)
-            load_source(op, g + j, &m[j], &c[j], &rstd);
+        for (uint32_t j = 0; j < block.count; j++) {
+            struct source from = source_of(op, g + j);
+            m[j] = from.m;
+            c[j] = from.c;
+        }
         plan->kernels.columns_dots(x + g, dy + g, block, m, c, dots);
         for (uint32_t j = 0; j < block.count; j++)
             partials[g + j].dots = dots[j];
@@ -245,8 +240,7 @@ static void step_reduce_finish(const struct cln_op *op)
     float *sums = floats(op, CLN_SUMS), *dweight = floats(op, CLN_DWEIGHT), *dbias = floats(op, CLN_DBIAS);
     double count = (double)cln_view_count(&op->view);
     for (uint64_t g = 0; g < groups; g++) {
-        float m, c, rstd;
-        load_source(op, g, &m, &c, &rstd);
+        float rstd = source_of(op, g).rstd;
         sums[g] = (float)count;
         sums[groups + g] = (float)(count - sums[g]);
         sums[2 * groups + g] = (float)partials[g].dots.dy;
@@ -260,15 +254,13 @@ static void step_reduce_finish(const struct cln_op *op)
 
 static struct cln_gradient gradient_of(const struct cln_op *op, uint64_t g)
 {
-    struct cln_gradient k = {0};
-    float rstd;
-    load_source(op, g, &k.m, &k.c, &rstd);
-    k.p = rstd * weight_of(op, g);
+    struct source from = source_of(op, g);
+    struct cln_gradient k = {from.m, from.c, from.rstd * weight_of(op, g), 0.0f, 0.0f};
     if (op->source != CLN_FROM_RUNNING) {
         uint64_t groups = op->view.groups;
         const float *s = floats(op, CLN_SUMS);
         double count = (double)s[g] + s[groups + g];
-        k.q = (float)(-(double)k.p * rstd * (s[3 * groups + g] / count));
+        k.q = (float)(-(double)k.p * from.rstd * (s[3 * groups + g] / count));
         k.r = (float)(-(double)k.p * (s[2 * groups + g] / count));
     }
     return k;
