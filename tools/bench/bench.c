@@ -1,7 +1,262 @@
+/* clnorm bench: every mode of every shape against the limit of this machine's memory. */
+#include "check.h"
 #include "commands.h"
+#include "report.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern const char bench_quick_shapes[]; /* bench/shapes/quick.txt */
+
+#define ROUNDS_LIMIT 10000
+/* OpenCL does not tell all levels of a GPU's cache; this is as large as they come. */
+#define GPU_CACHE_BYTES ((size_t)256 << 20)
+
+struct options {
+    char *device, *shapes, *mode, *json;
+    int repeat, warm;
+};
+
+struct run {
+    const struct cli_command *self;
+    struct options options;
+    bool modes[BENCH_MODES];
+    struct bench_shapes shapes;
+    struct bench_machine machine;
+    struct bench_result *results;
+    size_t count;
+};
+
+static void free_run(struct run *run)
+{
+    bench_shapes_free(&run->shapes);
+    free(run->results);
+    bench_host_destroy(run->machine.host);
+#ifdef CLNORM_BENCH_OPENCL
+    bench_opencl_destroy(run->machine.opencl);
+#endif
+    clnorm_device_destroy(run->machine.device);
+    free(run->options.device);
+    free(run->options.shapes);
+    free(run->options.mode);
+    free(run->options.json);
+}
+
+static int read_options(struct run *run, int argc, const char **argv)
+{
+    struct options *o = &run->options;
+    struct poptOption table[] = {
+        {"device", 0, POPT_ARG_STRING, &o->device, 0, "the device (auto if not given; see clnorm devices)", "D"},
+        {"shapes", 0, POPT_ARG_STRING, &o->shapes, 0,
+         "cases, a line each: NAME LAYOUT NxC[xSPATIAL...] (a few built in)", "FILE"},
+        {"mode", 0, POPT_ARG_STRING, &o->mode, 0, "only train, infer or backward (all three if not given)", "M"},
+        {"json", 0, POPT_ARG_STRING, &o->json, 0, "write the figures as JSON too", "FILE"},
+        {"repeat", 0, POPT_ARG_INT, &o->repeat, 0, "rounds of limit and case (5 to 25 in about 1.5 s if not given)",
+         "N"},
+        {"warm", 0, POPT_ARG_NONE, &o->warm, 0, "the same buffers at every call, instead of cold ones", NULL},
+        POPT_TABLEEND};
+    int exit_code = CLI_OK;
+    o->repeat = -1;
+    if (!cli_parse(run->self, table, argc, argv, &exit_code))
+        return exit_code == CLI_OK ? -1 : exit_code;
+    if (o->repeat != -1 && (o->repeat < 1 || o->repeat > ROUNDS_LIMIT))
+        return cli_error(run->self, "--repeat is %d and must be from 1 to %d", o->repeat, ROUNDS_LIMIT);
+    bool known = !o->mode;
+    for (int mode = 0; mode < BENCH_MODES; mode++) {
+        run->modes[mode] = !o->mode || !strcmp(o->mode, bench_mode_name(mode));
+        known = known || run->modes[mode];
+    }
+    if (!known)
+        return cli_error(run->self, "--mode is \"%s\" and must be train, infer or backward", o->mode);
+    run->machine.warm = o->warm != 0;
+    run->machine.rounds = o->repeat == -1 ? 0 : o->repeat;
+    return CLI_OK;
+}
+
+static int read_shapes(struct run *run)
+{
+    char error[512];
+    bool ok = run->options.shapes ? bench_shapes_read(&run->shapes, run->options.shapes, error)
+                                  : bench_shapes_parse(&run->shapes, "built-in shapes", bench_quick_shapes, error);
+    return ok ? CLI_OK : cli_error(run->self, "%s", error);
+}
+
+static int open_machine(struct run *run)
+{
+    struct bench_machine *m = &run->machine;
+    clnorm_status status = clnorm_device_open(run->options.device ? run->options.device : "auto", &m->device);
+    if (status != CLNORM_OK)
+        return cli_status(run->self, status, "--device");
+    m->info = (clnorm_device_info)CLNORM_DEVICE_INFO_INIT;
+    status = clnorm_device_get_info(m->device, &m->info);
+    if (status != CLNORM_OK)
+        return cli_status(run->self, status, "--device");
+    bool on_host = m->info.kind == CLNORM_CLASS_HOST || m->info.kind == CLNORM_CLASS_CPU;
+    m->cache_bytes = bench_cache_bytes();
+    if (on_host && !(m->host = bench_host_create()))
+        return cli_error(run->self, "out of memory"), CLI_FAILED;
+#ifdef CLNORM_BENCH_OPENCL
+    if (m->info.kind != CLNORM_CLASS_HOST) {
+        char error[512];
+        m->opencl = bench_opencl_create(m->device, error);
+        if (!m->opencl)
+            return cli_error(run->self, "%s", error), CLI_FAILED;
+        size_t told = bench_opencl_cache_bytes(m->opencl);
+        if (!on_host)
+            m->cache_bytes = told > GPU_CACHE_BYTES ? told : GPU_CACHE_BYTES;
+    }
+#endif
+    return CLI_OK;
+}
+
+/* Bytes that a case may take: of the device's memory a half. */
+static uint64_t memory_of(const struct bench_machine *machine)
+{
+    uint64_t half = machine->info.memory / 2;
+    return half < BENCH_MEMORY_MAX ? half : BENCH_MEMORY_MAX;
+}
+
+/* As many sets of buffers as cold figures need; fewer where memory holds no more. 0: it holds not one. */
+static size_t sets_of(const struct bench_machine *machine, const struct bench_shape *shape)
+{
+    uint64_t tensor = (uint64_t)bench_shape_elements(shape) * sizeof(float);
+    bool own_arrays = machine->host && machine->opencl;
+    size_t sets = bench_set_count(tensor, 2, machine->warm ? 0 : machine->cache_bytes);
+    if (tensor > machine->info.max_allocation)
+        return 0;
+    while (sets && bench_case_bytes(shape, sets, own_arrays) > memory_of(machine))
+        sets--;
+    return sets;
+}
+
+static int check_memory(const struct run *run)
+{
+    for (size_t i = 0; i < run->shapes.count; i++) {
+        const struct bench_shape *shape = &run->shapes.list[i];
+        char text[128];
+        bench_shape_print(shape, text);
+        if (!sets_of(&run->machine, shape))
+            return cli_error(run->self,
+                             "case %s %s %s needs more memory than bench takes on this device, %" PRIu64 " MiB",
+                             shape->name, bench_layout_name(shape->layout), text, memory_of(&run->machine) >> 20);
+    }
+    return CLI_OK;
+}
+
+/* One line on a terminal, rewritten; text NULL clears it. */
+static void show_progress(const struct run *run, size_t i, const char *text)
+{
+    if (!isatty(STDERR_FILENO))
+        return;
+    if (text)
+        fprintf(stderr, "\r\033[K[%zu/%zu] %s: %s", i + 1, run->shapes.count, run->shapes.list[i].name, text);
+    else
+        fprintf(stderr, "\r\033[K");
+    fflush(stderr);
+}
+
+/* A failure in a case: the case is named, and it is the machine's fault, not the user's. */
+static int case_failed(const struct run *run, size_t i, const char *error)
+{
+    const struct bench_shape *shape = &run->shapes.list[i];
+    char text[128];
+    bench_shape_print(shape, text);
+    show_progress(run, i, NULL);
+    cli_error(run->self, "%s %s %s: %s", shape->name, bench_layout_name(shape->layout), text, error);
+    return CLI_FAILED;
+}
+
+static int measure_case(struct run *run, size_t i, struct bench_case *c)
+{
+    char error[512];
+    size_t checked[BENCH_MODES] = {0};
+    show_progress(run, i, "making data");
+    if (!bench_case_create(c, run->machine.device, &run->shapes.list[i], sets_of(&run->machine, &run->shapes.list[i])))
+        return case_failed(run, i, c->error);
+    show_progress(run, i, "checking against the fp64 reference");
+    for (int mode = 0; mode < BENCH_MODES; mode++) {
+        if (run->modes[mode] && !bench_check(c, mode, &checked[mode], error))
+            return case_failed(run, i, error);
+    }
+    /* Backward needs the state of a forward in every set. */
+    for (size_t set = 0; run->modes[BENCH_BACKWARD] && set < c->set_count; set++) {
+        if (!bench_case_call(c, BENCH_TRAIN, set) || !bench_case_finish(c))
+            return case_failed(run, i, c->error);
+    }
+    bench_case_free_inputs(c);
+    struct bench_limits *limits = bench_limits_create(&run->machine, c, error);
+    int exit_code = limits ? CLI_OK : case_failed(run, i, error);
+    for (int mode = 0; mode < BENCH_MODES && exit_code == CLI_OK; mode++) {
+        if (!run->modes[mode])
+            continue;
+        struct bench_result *result = &run->results[run->count];
+        show_progress(run, i, bench_mode_name(mode));
+        if (!bench_measure(&run->machine, c, limits, mode, result, error)) {
+            exit_code = case_failed(run, i, error);
+            break;
+        }
+        result->checked = checked[mode];
+        run->count++;
+        show_progress(run, i, NULL);
+        bench_report_row(result);
+    }
+    bench_limits_destroy(limits);
+    return exit_code;
+}
+
+static int measure_all(struct run *run)
+{
+    run->results = calloc(run->shapes.count * BENCH_MODES, sizeof *run->results);
+    if (!run->results)
+        return cli_error(run->self, "out of memory"), CLI_FAILED;
+    bench_report_head(&run->machine, run->options.shapes ? run->options.shapes : "built in");
+    for (size_t i = 0; i < run->shapes.count; i++) {
+        struct bench_case c;
+        int exit_code = measure_case(run, i, &c);
+        bench_case_destroy(&c);
+        if (exit_code != CLI_OK)
+            return exit_code;
+    }
+    bench_report_summary(run->results, run->count);
+    return CLI_OK;
+}
+
+/* The file is begun before anything is timed: a path that cannot be written should not cost minutes. */
+static int measure_and_write(struct run *run)
+{
+    struct cli_file file;
+    if (!run->options.json)
+        return measure_all(run);
+    if (!cli_file_begin(&file, run->options.json))
+        return cli_error(run->self, "--json %s: %s", run->options.json, strerror(errno));
+    int exit_code = measure_all(run);
+    if (exit_code != CLI_OK) {
+        cli_file_abandon(&file);
+        return exit_code;
+    }
+    if (!bench_report_json(&run->machine, run->results, run->count, file.stream)) {
+        exit_code = cli_error(run->self, "--json %s: %s", run->options.json, strerror(errno));
+        cli_file_abandon(&file);
+        return exit_code;
+    }
+    return cli_file_commit(&file) ? CLI_OK : cli_error(run->self, "--json %s: %s", run->options.json, strerror(errno));
+}
 
 int cmd_bench(const struct cli_command *self, int argc, const char **argv)
 {
-    (void)argc, (void)argv;
-    return cli_error(self, "being written");
+    struct run run = {.self = self};
+    int exit_code = read_options(&run, argc, argv);
+    if (exit_code == CLI_OK)
+        exit_code = read_shapes(&run);
+    if (exit_code == CLI_OK)
+        exit_code = open_machine(&run);
+    if (exit_code == CLI_OK)
+        exit_code = check_memory(&run);
+    if (exit_code == CLI_OK)
+        exit_code = measure_and_write(&run);
+    free_run(&run);
+    return exit_code < 0 ? CLI_OK : exit_code; /* after --help */
 }

@@ -1,0 +1,68 @@
+/* One shape on one device: its plan, and enough sets of buffers that no call finds its data in the cache (cold), or one set
+ * (warm). */
+#ifndef CLNORM_BENCH_CASE_H
+#define CLNORM_BENCH_CASE_H
+
+#include "limits.h"
+#include "shapes.h"
+
+enum bench_mode { BENCH_TRAIN, BENCH_INFER, BENCH_BACKWARD, BENCH_MODES };
+
+/* "train", "infer", "backward" */
+const char *bench_mode_name(enum bench_mode mode);
+/* Tensor bytes that the contract says a call moves: train reads x twice and writes y, infer reads x and writes y, backward reads x and
+ * dy twice and writes dx. */
+uint64_t bench_mode_bytes(enum bench_mode mode, uint64_t tensor_bytes);
+enum bench_stream bench_mode_stream(enum bench_mode mode);
+
+/* All that a case may hold at a time, on device and host together. */
+#define BENCH_MEMORY_MAX ((uint64_t)4 << 30)
+
+struct bench_set {
+    clnorm_memory *x, *y, *dy; /* y is dx too */
+    clnorm_memory
+        *parameters; /* f32[c] each: weight, bias, running mean, running variance, dweight, dbias; state after them */
+};
+
+struct bench_case {
+    const struct bench_shape *shape;
+    clnorm_device *device;
+    clnorm_desc desc;
+    clnorm_plan *plan;
+    size_t elements, channels, samples_a_channel;
+    size_t set_count;
+    struct bench_set *sets;
+    float *x, *dy, *weight, *bias, *running_mean, *running_var; /* what every set begins with, on the host */
+    clnorm_status status;                                       /* of the last call that failed, and its sentence */
+    char error[512];
+};
+
+/* How many sets of `tensors` tensors exceed four times cache_bytes; 1 if that is 0. */
+size_t bench_set_count(uint64_t tensor_bytes, int tensors, size_t cache_bytes);
+/* Bytes that the case will hold at most. host_streams: with a second set on the host for the limits. */
+uint64_t bench_case_bytes(const struct bench_shape *shape, size_t sets, bool host_streams);
+
+/* Makes plan and inputs, and `sets` sets of buffers, with their data written. false: c->error tells why. To be destroyed either
+ * way. */
+bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct bench_shape *shape, size_t sets);
+/* Frees the inputs on the host. After the case was checked they are needed no more. */
+void bench_case_free_inputs(struct bench_case *c);
+void bench_case_destroy(struct bench_case *c);
+
+/* One call on a set; asynchronous on OpenCL. Backward takes the state of the last BENCH_TRAIN on that set. */
+bool bench_case_call(struct bench_case *c, enum bench_mode mode, size_t set);
+bool bench_case_finish(struct bench_case *c);
+
+/* Offset of the parameter in the parameters of a set, in bytes. */
+enum bench_parameter {
+    BENCH_WEIGHT,
+    BENCH_BIAS,
+    BENCH_RUNNING_MEAN,
+    BENCH_RUNNING_VAR,
+    BENCH_DWEIGHT,
+    BENCH_DBIAS,
+    BENCH_STATE
+};
+size_t bench_parameter_offset(const struct bench_case *c, enum bench_parameter parameter);
+
+#endif

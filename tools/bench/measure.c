@@ -1,0 +1,239 @@
+#include "measure.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROUNDS_MIN      5
+#define ROUNDS_MAX      25
+#define ROUNDS_SECONDS  1.5
+#define SAMPLES_A_ROUND 2
+/* After so many rounds the limits that are not within this factor of the best are timed no more. */
+#define TRIAL_ROUNDS 2
+#define TRIAL_FACTOR 1.1
+
+struct bench_limits {
+    size_t sets, count;
+    struct bench_arrays *arrays; /* for the host's streams; NULL without them */
+    bool own_arrays;
+#ifdef CLNORM_BENCH_OPENCL
+    struct bench_memories *memories;
+#endif
+};
+
+static float *new_array(size_t count)
+{
+    size_t bytes = (count * sizeof(float) + 4095) / 4096 * 4096;
+    float *array = aligned_alloc(4096, bytes);
+    if (array)
+        memset(array, 0, bytes); /* pages are there, each its own */
+    return array;
+}
+
+static bool make_own_arrays(struct bench_limits *limits)
+{
+    limits->own_arrays = true;
+    for (size_t i = 0; i < limits->sets; i++) {
+        struct bench_arrays *a = &limits->arrays[i];
+        a->target = new_array(limits->count);
+        a->source = new_array(limits->count);
+        a->other = new_array(limits->count);
+        if (!a->target || !a->source || !a->other)
+            return false;
+    }
+    return true;
+}
+
+/* The address of memory on "cpu": it stays while the memory does. */
+static float *address_of(struct bench_case *c, clnorm_memory *memory)
+{
+    void *pointer = NULL;
+    c->status = clnorm_memory_map(memory, 0, clnorm_memory_bytes(memory), &pointer);
+    if (c->status == CLNORM_OK)
+        c->status = clnorm_memory_unmap(memory);
+    return c->status == CLNORM_OK ? pointer : NULL;
+}
+
+static bool borrow_arrays(struct bench_limits *limits, struct bench_case *c)
+{
+    for (size_t i = 0; i < limits->sets; i++) {
+        struct bench_arrays *a = &limits->arrays[i];
+        a->target = address_of(c, c->sets[i].y);
+        a->source = address_of(c, c->sets[i].x);
+        a->other = address_of(c, c->sets[i].dy);
+        if (!a->target || !a->source || !a->other)
+            return false;
+    }
+    return true;
+}
+
+struct bench_limits *bench_limits_create(const struct bench_machine *machine, struct bench_case *c, char error[512])
+{
+    struct bench_limits *limits = calloc(1, sizeof *limits);
+    bool ok = limits != NULL;
+    if (ok) {
+        limits->sets = c->set_count;
+        limits->count = c->elements;
+    }
+    if (ok && machine->host) {
+        limits->arrays = calloc(limits->sets, sizeof *limits->arrays);
+        ok = limits->arrays && (machine->opencl ? make_own_arrays(limits) : borrow_arrays(limits, c));
+    }
+#ifdef CLNORM_BENCH_OPENCL
+    if (ok && machine->opencl) {
+        limits->memories = calloc(limits->sets, sizeof *limits->memories);
+        ok = limits->memories != NULL;
+        for (size_t i = 0; ok && i < limits->sets; i++)
+            limits->memories[i] = (struct bench_memories){c->sets[i].y, c->sets[i].x, c->sets[i].dy};
+    }
+#endif
+    if (!ok) {
+        snprintf(error, 512, "out of memory for the buffers of the limits");
+        bench_limits_destroy(limits);
+        return NULL;
+    }
+    return limits;
+}
+
+void bench_limits_destroy(struct bench_limits *limits)
+{
+    if (!limits)
+        return;
+    for (size_t i = 0; limits->own_arrays && i < limits->sets; i++) {
+        free(limits->arrays[i].target);
+        free((void *)(uintptr_t)limits->arrays[i].source);
+        free((void *)(uintptr_t)limits->arrays[i].other);
+    }
+    free(limits->arrays);
+#ifdef CLNORM_BENCH_OPENCL
+    free(limits->memories);
+#endif
+    free(limits);
+}
+
+struct runner {
+    struct bench_case *c;
+    enum bench_mode mode;
+};
+
+static bool run_case(void *context, size_t set)
+{
+    struct runner *runner = context;
+    return bench_case_call(runner->c, runner->mode, set);
+}
+
+static bool finish_case(void *context)
+{
+    return bench_case_finish(((struct runner *)context)->c);
+}
+
+/* A target with what was measured of it. */
+struct contender {
+    struct bench_target target;
+    struct bench_samples samples;
+    size_t calls;
+    bool out;
+};
+
+static bool sample(struct contender *contender, struct bench_rotation *rotation)
+{
+    if (!contender->calls && !bench_choose_calls(&contender->target, rotation, &contender->calls))
+        return false;
+    return bench_sample(&contender->target, rotation, contender->calls, SAMPLES_A_ROUND, &contender->samples);
+}
+
+static const struct contender *fastest(const struct contender *limits, size_t count)
+{
+    const struct contender *best = limits;
+    for (size_t i = 1; i < count; i++) {
+        if (limits[i].samples.best < best->samples.best)
+            best = &limits[i];
+    }
+    return best;
+}
+
+/* limit, case, limit, case, ...: what disturbs the machine for a while disturbs both. */
+static bool take_turns(struct contender *limits, size_t count, struct contender *own, size_t sets, int rounds,
+                       size_t *done)
+{
+    struct bench_rotation rotation = {sets, 0};
+    double start = bench_now();
+    int at_most = rounds ? rounds : ROUNDS_MAX;
+    for (int round = 0; round < at_most; round++) {
+        for (size_t i = 0; i < count; i++) {
+            if (!limits[i].out && !sample(&limits[i], &rotation))
+                return false;
+        }
+        if (!sample(own, &rotation))
+            return false;
+        *done = (size_t)round + 1;
+        double threshold = TRIAL_FACTOR * fastest(limits, count)->samples.best;
+        for (size_t i = 0; round + 1 == TRIAL_ROUNDS && i < count; i++)
+            limits[i].out = limits[i].samples.best > threshold;
+        if (!rounds && round + 1 >= ROUNDS_MIN && bench_now() - start > ROUNDS_SECONDS)
+            break;
+    }
+    return true;
+}
+
+static size_t make_targets(const struct bench_machine *machine, const struct bench_limits *limits,
+                           enum bench_stream stream, struct contender *contenders)
+{
+    struct bench_target targets[BENCH_LIMITS_MAX];
+    size_t count = 0;
+    if (machine->host)
+        count += bench_host_targets(machine->host, stream, limits->arrays, limits->count, targets);
+#ifdef CLNORM_BENCH_OPENCL
+    if (machine->opencl)
+        count += bench_opencl_targets(machine->opencl, stream, limits->memories, limits->count, targets + count);
+#endif
+    for (size_t i = 0; i < count; i++)
+        contenders[i].target = targets[i];
+    return count;
+}
+
+static void tell_failure(const struct bench_machine *machine, const struct bench_case *c, char error[512])
+{
+    const char *text = c->error;
+#ifdef CLNORM_BENCH_OPENCL
+    if (machine->opencl && bench_opencl_error(machine->opencl)[0])
+        text = bench_opencl_error(machine->opencl);
+#else
+    (void)machine;
+#endif
+    snprintf(error, 512, "%s", text[0] ? text : "out of memory");
+}
+
+bool bench_measure(const struct bench_machine *machine, struct bench_case *c, struct bench_limits *limits,
+                   enum bench_mode mode, struct bench_result *result, char error[512])
+{
+    struct contender contenders[BENCH_LIMITS_MAX + 1] = {0};
+    struct runner runner = {c, mode};
+    size_t count = make_targets(machine, limits, bench_mode_stream(mode), contenders);
+    struct contender *own = &contenders[count];
+    own->target = (struct bench_target){"case", &runner, run_case, machine->opencl ? finish_case : NULL, NULL};
+    for (size_t i = 0; i <= count; i++)
+        bench_samples_clear(&contenders[i].samples);
+    memset(result, 0, sizeof *result);
+    bool ok = take_turns(contenders, count, own, c->set_count, machine->rounds, &result->rounds);
+    if (ok) {
+        const struct contender *limit = fastest(contenders, count);
+        result->shape = c->shape;
+        result->mode = mode;
+        result->best_ms = own->samples.best * 1e3;
+        result->median_ms = bench_samples_median(&own->samples) * 1e3;
+        result->enqueue_us = own->samples.best_enqueue * 1e6;
+        result->limit_ms = limit->samples.best * 1e3;
+        result->ratio = result->best_ms / result->limit_ms;
+        snprintf(result->limit_name, sizeof result->limit_name, "%s", limit->target.name);
+        result->bytes = bench_mode_bytes(mode, (uint64_t)c->elements * sizeof(float));
+        result->calls = own->calls;
+        result->channels = c->channels;
+    } else {
+        tell_failure(machine, c, error);
+    }
+    for (size_t i = 0; i <= count; i++)
+        bench_samples_free(&contenders[i].samples);
+    return ok;
+}

@@ -1,0 +1,38 @@
+/* Times one mode of a case against its limits, in turns. */
+#ifndef CLNORM_BENCH_MEASURE_H
+#define CLNORM_BENCH_MEASURE_H
+
+#include "case.h"
+
+/* Where and how a run of bench measures. */
+struct bench_machine {
+    clnorm_device *device;
+    clnorm_device_info info;
+    struct bench_host *host;     /* NULL: the host's streams say nothing about this device */
+    struct bench_opencl *opencl; /* NULL: the device is "cpu" */
+    size_t cache_bytes;
+    bool warm;
+    int rounds; /* 0: as many as fit into a time */
+};
+
+struct bench_result {
+    const struct bench_shape *shape;
+    enum bench_mode mode;
+    double best_ms, median_ms, limit_ms, ratio;
+    double enqueue_us;   /* least host time a call until it returned */
+    char limit_name[64]; /* the fastest stream */
+    uint64_t bytes;
+    size_t rounds, calls; /* of the case: samples are rounds * 2, each of so many calls */
+    size_t checked, channels;
+};
+
+/* The buffers of the limits of a case; made once a case. */
+struct bench_limits;
+struct bench_limits *bench_limits_create(const struct bench_machine *machine, struct bench_case *c, char error[512]);
+void bench_limits_destroy(struct bench_limits *limits);
+
+/* Fills all of result but checked. false: error has one sentence. */
+bool bench_measure(const struct bench_machine *machine, struct bench_case *c, struct bench_limits *limits,
+                   enum bench_mode mode, struct bench_result *result, char error[512]);
+
+#endif

@@ -1,0 +1,188 @@
+#include "shapes.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* More elements than any machine's memory holds as float; keeps every product of sizes far from overflow. */
+#define ELEMENTS_MAX   ((int64_t)1 << 40)
+#define FILE_BYTES_MAX (1 << 20)
+
+static const char spaces[] = " \t\r\v\f";
+
+struct place {
+    const char *label;
+    size_t line;
+    char *error;
+};
+
+__attribute__((format(printf, 2, 3))) static bool refuse(const struct place *place, const char *format, ...)
+{
+    int used = snprintf(place->error, 512, "%s:%zu: ", place->label, place->line);
+    if (used < 0 || used >= 512)
+        return false;
+    va_list list;
+    va_start(list, format);
+    vsnprintf(place->error + used, 512 - (size_t)used, format, list);
+    va_end(list);
+    return false;
+}
+
+const char *bench_layout_name(clnorm_layout layout)
+{
+    return layout == CLNORM_NC ? "nc" : layout == CLNORM_NCS ? "ncs" : "nsc";
+}
+
+int64_t bench_shape_elements(const struct bench_shape *shape)
+{
+    int64_t elements = 1;
+    for (int d = 0; d < shape->dims; d++)
+        elements *= shape->size[d];
+    return elements;
+}
+
+void bench_shape_print(const struct bench_shape *shape, char text[128])
+{
+    size_t used = 0;
+    for (int d = 0; d < shape->dims; d++)
+        used += (size_t)snprintf(text + used, 128 - used, "%s%" PRId64, d ? "x" : "", shape->size[d]);
+}
+
+static bool parse_layout(const struct place *place, const char *word, clnorm_layout *layout)
+{
+    for (clnorm_layout l = CLNORM_NC; l <= CLNORM_NSC; l++) {
+        if (!strcmp(word, bench_layout_name(l))) {
+            *layout = l;
+            return true;
+        }
+    }
+    return refuse(place, "the layout is \"%.40s\" and must be nc, ncs or nsc", word);
+}
+
+static bool parse_sizes(const struct place *place, const char *word, struct bench_shape *shape)
+{
+    int64_t elements = 1;
+    shape->dims = 0;
+    for (const char *p = word;; p++) {
+        char *end = NULL;
+        errno = 0;
+        long long size = *p >= '0' && *p <= '9' ? strtoll(p, &end, 10) : 0;
+        if (!end || (*end && *end != 'x'))
+            return refuse(place, "the shape is \"%.60s\" and must be whole numbers joined by x, as in 32x64x56x56",
+                          word);
+        if (errno || size < 1 || size > ELEMENTS_MAX / elements)
+            return refuse(place,
+                          "the shape is \"%.60s\"; each size must be at least 1 and all together at most 2^40 elements",
+                          word);
+        if (shape->dims == 2 + CLNORM_MAX_SPATIAL)
+            return refuse(place, "the shape is \"%.60s\" and has more than %d spatial dimensions", word,
+                          CLNORM_MAX_SPATIAL);
+        shape->size[shape->dims++] = size;
+        elements *= size;
+        if (!*end)
+            break;
+        p = end;
+    }
+    if (shape->layout == CLNORM_NC && shape->dims != 2)
+        return refuse(place, "the shape is \"%.60s\" and must be NxC for layout nc", word);
+    if (shape->layout != CLNORM_NC && shape->dims < 3)
+        return refuse(place, "the shape is \"%.60s\" and must have at least one spatial dimension for layout %s", word,
+                      bench_layout_name(shape->layout));
+    return true;
+}
+
+/* line is cut up by this. */
+static bool parse_case(const struct place *place, char *line, struct bench_shape *shape)
+{
+    char *rest = NULL;
+    const char *name = strtok_r(line, spaces, &rest);
+    const char *layout = strtok_r(NULL, spaces, &rest);
+    const char *sizes = strtok_r(NULL, spaces, &rest);
+    const char *more = strtok_r(NULL, spaces, &rest);
+    if (!sizes)
+        return refuse(place, "a case is three words, NAME LAYOUT SHAPE, and this line has %d", layout ? 2 : 1);
+    if (more)
+        return refuse(place, "a case is three words, NAME LAYOUT SHAPE, and \"%.40s\" is one too many", more);
+    memset(shape, 0, sizeof *shape);
+    if (strlen(name) >= sizeof shape->name)
+        return refuse(place, "the name \"%.20s...\" is longer than %zu characters", name, sizeof shape->name - 1);
+    memcpy(shape->name, name, strlen(name));
+    return parse_layout(place, layout, &shape->layout) && parse_sizes(place, sizes, shape);
+}
+
+static bool append(struct bench_shapes *shapes, const struct bench_shape *shape)
+{
+    struct bench_shape *grown = realloc(shapes->list, (shapes->count + 1) * sizeof *grown);
+    if (!grown)
+        return false;
+    grown[shapes->count++] = *shape;
+    shapes->list = grown;
+    return true;
+}
+
+bool bench_shapes_parse(struct bench_shapes *shapes, const char *label, const char *text, char error[512])
+{
+    struct place place = {label, 0, error};
+    bool ok = true;
+    memset(shapes, 0, sizeof *shapes);
+    for (const char *p = text; ok && *p;) {
+        size_t length = strcspn(p, "\n");
+        size_t content = strcspn(p, "#\n");
+        place.line++;
+        if (strspn(p, spaces) < content) {
+            struct bench_shape shape;
+            char *line = strndup(p, content);
+            ok = line ? parse_case(&place, line, &shape) : refuse(&place, "out of memory");
+            if (ok && !append(shapes, &shape))
+                ok = refuse(&place, "out of memory");
+            free(line);
+        }
+        p += length + (p[length] == '\n');
+    }
+    if (ok && !shapes->count) {
+        snprintf(error, 512, "%s: it has no case; a case is a line NAME LAYOUT SHAPE", label);
+        ok = false;
+    }
+    if (!ok)
+        bench_shapes_free(shapes);
+    return ok;
+}
+
+bool bench_shapes_read(struct bench_shapes *shapes, const char *path, char error[512])
+{
+    memset(shapes, 0, sizeof *shapes);
+    FILE *file = fopen(path, "rb");
+    char *text = malloc(FILE_BYTES_MAX + 1);
+    size_t length = 0;
+    int saved = file ? 0 : errno;
+    if (file && text) {
+        length = fread(text, 1, FILE_BYTES_MAX + 1, file);
+        saved = ferror(file) ? errno : 0;
+    }
+    bool ok = false;
+    if (!text)
+        snprintf(error, 512, "%s: out of memory", path);
+    else if (saved)
+        snprintf(error, 512, "%s: %s", path, strerror(saved));
+    else if (length > FILE_BYTES_MAX)
+        snprintf(error, 512, "%s: it is larger than %d bytes, too large for a file of shapes", path, FILE_BYTES_MAX);
+    else if (memchr(text, '\0', length))
+        snprintf(error, 512, "%s: it has a zero byte and is no text file", path);
+    else {
+        text[length] = '\0';
+        ok = bench_shapes_parse(shapes, path, text, error);
+    }
+    if (file)
+        fclose(file);
+    free(text);
+    return ok;
+}
+
+void bench_shapes_free(struct bench_shapes *shapes)
+{
+    free(shapes->list);
+    memset(shapes, 0, sizeof *shapes);
+}

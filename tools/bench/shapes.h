@@ -1,0 +1,38 @@
+/* The shapes that bench times, from a file of one case a line:
+ *
+ *     # a comment, also after a case
+ *     NAME LAYOUT NxC[xSPATIAL...]
+ *
+ * LAYOUT is nc (no spatial dimension), ncs or nsc (1 to 3 of them). The shape is always written N, C, spatial; the layout says in
+ * which order it lies in memory. */
+#ifndef CLNORM_BENCH_SHAPES_H
+#define CLNORM_BENCH_SHAPES_H
+
+#include <clnorm/clnorm.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct bench_shape {
+    char name[48];
+    clnorm_layout layout;
+    int dims;                             /* 2 to 5 */
+    int64_t size[2 + CLNORM_MAX_SPATIAL]; /* n, c, spatial */
+};
+
+struct bench_shapes {
+    size_t count;
+    struct bench_shape *list;
+};
+
+/* Reads the cases of a file or of a text called label. false: error has one sentence ("FILE:LINE: ...") and nothing is to be
+ * freed. */
+bool bench_shapes_read(struct bench_shapes *shapes, const char *path, char error[512]);
+bool bench_shapes_parse(struct bench_shapes *shapes, const char *label, const char *text, char error[512]);
+void bench_shapes_free(struct bench_shapes *shapes);
+
+const char *bench_layout_name(clnorm_layout layout);
+int64_t bench_shape_elements(const struct bench_shape *shape);
+/* "32x64x112x112" */
+void bench_shape_print(const struct bench_shape *shape, char text[128]);
+
+#endif
