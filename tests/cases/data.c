@@ -1,0 +1,150 @@
+/* The inputs of a case, from a small generator of our own: the same bits on every machine, but for the last one of exp, log and cos. */
+#include "internal.h"
+
+#include <math.h>
+
+/* splitmix64 (Steele, Lea, Flood 2014). */
+struct generator {
+    uint64_t state;
+};
+
+static uint64_t next(struct generator *g)
+{
+    uint64_t z = g->state += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static double uniform(struct generator *g) /* in (0, 1) */
+{
+    return ((double)(next(g) >> 12) + 0.5) * 0x1p-52;
+}
+
+static double normal(struct generator *g) /* Box and Muller */
+{
+    const double two_pi = 6.283185307179586;
+    double radius = sqrt(-2 * log(uniform(g)));
+    return radius * cos(two_pi * uniform(g));
+}
+
+static bool is_place(enum case_data data, size_t j, size_t m)
+{
+    switch (data) {
+    case CASE_DATA_OUTLIER1E4_FIRST:
+    case CASE_DATA_OUTLIER1E8_FIRST:
+        return j == 0;
+    case CASE_DATA_OUTLIER1E4_MIDDLE:
+    case CASE_DATA_OUTLIER1E8_MIDDLE:
+        return j == m / 2;
+    default:
+        return j == m - 1;
+    }
+}
+
+/* Value j of m of channel c. Odd channels have the opposite mean, so that channels cannot be taken for one another. */
+static double value(enum case_data data, struct generator *g, size_t c, size_t j, size_t m)
+{
+    const double sign = c % 2 ? -1 : 1;
+    switch (data) {
+    case CASE_DATA_MEAN1E2:
+        return sign * 1e2 + normal(g);
+    case CASE_DATA_MEAN1E4:
+        return sign * 1e4 + normal(g);
+    case CASE_DATA_MEAN1E6:
+        return sign * 1e6 + normal(g);
+    case CASE_DATA_MEAN1E4_STD1E_2:
+        return sign * 1e4 + 1e-2 * normal(g);
+    case CASE_DATA_MEAN1E6_STD1E_2:
+        return sign * 1e6 + 1e-2 * normal(g);
+    case CASE_DATA_STEPS_AT_40000:
+        return sign * (40000 + (double)(next(g) >> 62));
+    case CASE_DATA_OUTLIER1E4_FIRST:
+    case CASE_DATA_OUTLIER1E4_MIDDLE:
+    case CASE_DATA_OUTLIER1E4_LAST:
+        return is_place(data, j, m) ? sign * 1e4 : normal(g);
+    case CASE_DATA_OUTLIER1E8_FIRST:
+    case CASE_DATA_OUTLIER1E8_MIDDLE:
+    case CASE_DATA_OUTLIER1E8_LAST:
+        return is_place(data, j, m) ? sign * 1e8 : normal(g);
+    case CASE_DATA_ALTERNATING1E4:
+        return j % 2 ? -1e4 : 1e4;
+    case CASE_DATA_SKEWED:
+        return exp(2 * normal(g));
+    case CASE_DATA_SPARSE:
+        return next(g) >> 58 ? 0 : normal(g);
+    case CASE_DATA_TINY:
+        return 1e-20 * normal(g);
+    case CASE_DATA_HUGE:
+        return 1e17 * (2 * uniform(g) - 1);
+    case CASE_DATA_CONSTANT_1234_567:
+        return sign * 1234.567;
+    case CASE_DATA_CONSTANT_0_1:
+        return sign * 0.1;
+    case CASE_DATA_CONSTANT_1E6:
+        return sign * 1e6;
+    case CASE_DATA_EXACT_INTEGERS: /* in [−64, 63]: no sum of up to 2^17 of them leaves the floats */
+        return (double)(next(g) >> 57) - 64;
+    default:
+        return normal(g);
+    }
+}
+
+void data_fill(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy)
+{
+    struct generator for_x = {c->seed * 2}, for_dy = {c->seed * 2 + 1};
+    const double dy_mean = c->data == CASE_DATA_DY_MEAN1E4 ? 1e4 : 0;
+    for (size_t channel = 0; channel < shape->c; channel++) {
+        for (size_t n = 0; n < shape->n; n++) {
+            for (size_t s = 0; s < shape->s; s++) {
+                size_t i = reference_index(shape, n, channel, s);
+                x[i] = (float)value(c->data, &for_x, channel, n * shape->s + s, shape->n * shape->s);
+                if (dy)
+                    dy[i] = (float)(dy_mean + normal(&for_dy));
+            }
+        }
+    }
+}
+
+size_t data_poison(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy)
+{
+    const size_t n = shape->n, s = shape->s, middle = shape->c / 2;
+    if (n == 0)
+        return NO_CHANNEL;
+    switch (c->data) {
+    case CASE_DATA_NAN_FIRST:
+        x[reference_index(shape, 0, 0, 0)] = NAN;
+        return 0;
+    case CASE_DATA_NAN_LAST:
+        x[reference_index(shape, n - 1, shape->c - 1, s - 1)] = NAN;
+        return shape->c - 1;
+    case CASE_DATA_INF_MIDDLE:
+        x[reference_index(shape, n / 2, middle, s / 2)] = INFINITY;
+        return middle;
+    case CASE_DATA_NAN_DY:
+        dy[reference_index(shape, n / 2, middle, s / 2)] = NAN;
+        return middle;
+    default:
+        return NO_CHANNEL;
+    }
+}
+
+void data_fill_parameters(const struct clnorm_case *c, size_t m, const double *mean, const double *var, float *weight,
+                          float *bias, float *running_mean, float *running_var)
+{
+    struct generator g = {~c->seed};
+    /* Where x is normalized by them they lie near the batch's, unless those say nothing (one value) or are not there. */
+    const bool near = (c->mode == CASE_INFER || c->mode == CASE_FROZEN) && m > 1;
+    for (int64_t i = 0; i < c->c; i++) {
+        double w = (0.5 + uniform(&g)) * (next(&g) >> 63 ? -1 : 1), b = normal(&g);
+        double shift = normal(&g), scale = 0.5 + uniform(&g);
+        if (weight)
+            weight[i] = i % 5 == 3 ? 0.0f : (float)w;
+        if (bias)
+            bias[i] = (float)b;
+        if (running_mean)
+            running_mean[i] = (float)(near ? mean[i] + 0.25 * shift * sqrt(var[i]) : shift);
+        if (running_var)
+            running_var[i] = (float)(near ? scale * var[i] : scale);
+    }
+}

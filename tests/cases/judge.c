@@ -1,0 +1,223 @@
+/* Judges a run: every output against the reference and against the CPU path, everything else for being unchanged. */
+#include "run.h"
+
+#include <float.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* The first failure is told. */
+static void fail(struct case_result *result, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void fail(struct case_result *result, const char *format, ...)
+{
+    if (result->pass) {
+        va_list list;
+        va_start(list, format);
+        vsnprintf(result->message, sizeof result->message, format, list);
+        va_end(list);
+    }
+    result->pass = false;
+}
+
+/* One unit in the last place of the float nearest to value. */
+static double ulp_of(double value)
+{
+    const double magnitude = fabs(value);
+    if (!(magnitude >= FLT_MIN))
+        return 0x1p-149;
+    return ldexp(1, ilogb(magnitude) - (FLT_MANT_DIG - 1));
+}
+
+/* |got − want| over tolerance: 0 where it is off by nothing, infinite for a NaN, another kind of value, or a miss where
+ * nothing may be missed. What is not finite must be of the same kind. */
+static double excess(double got, double want, double tolerance)
+{
+    if (isnan(want))
+        return isnan(got) ? 0 : INFINITY;
+    if (isinf(want))
+        return got == want ? 0 : INFINITY;
+    if (!isfinite(got))
+        return INFINITY;
+    const double off = fabs(got - want);
+    return off == 0 ? 0 : tolerance > 0 ? off / tolerance : INFINITY;
+}
+
+/* The value of an output to spoil: the first finite one from a place that the seed gives. -> count: none. */
+static size_t injection_place(const struct case_problem *p, enum case_output output)
+{
+    const size_t count = p->count[output];
+    for (size_t k = 0; k < count; k++) {
+        size_t i = (size_t)((p->c.seed * 2654435761u + count / 3 + k) % count);
+        if (isfinite(p->reference[output][i]))
+            return i;
+    }
+    return count;
+}
+
+static double spoil(const struct case_injection *injection, double got, double want, double tolerance)
+{
+    if (injection->nan)
+        return NAN;
+    const double away = got < want ? -1 : 1;
+    return tolerance > 0 ? got + away * 2 * tolerance : got + away * ulp_of(got);
+}
+
+static void judge_output(const struct case_run *run, enum case_output output, const struct case_injection *injection,
+                         const struct case_run *cpu, struct case_result *result)
+{
+    const struct case_problem *p = run->problem;
+    struct case_error *e = &result->outputs[output];
+    const size_t count = p->count[output];
+    const size_t spoiled = injection && injection->output == output ? injection_place(p, output) : count;
+    e->present = true;
+    e->pass = true;
+    for (size_t i = 0; i < count; i++) {
+        const size_t channel = case_channel(p, output, i);
+        const double want = p->reference[output][i], tolerance = p->tolerance[output][channel];
+        double got = run->value[output][i];
+        if (i == spoiled)
+            got = spoil(injection, got, want, tolerance);
+        const double off = excess(got, want, tolerance);
+        float *cell = &e->strip[channel * CASE_STRIP / p->shape.c];
+        if (!(off <= *cell))
+            *cell = (float)off;
+        if (i == 0 || off > e->worst) {
+            e->worst = off;
+            e->index = i;
+            e->channel = channel;
+            e->got = got;
+            e->want = want;
+            e->tolerance = tolerance;
+        }
+        if (isfinite(got) && isfinite(want))
+            e->ulp = fmax(e->ulp, fabs(got - want) / ulp_of(want));
+        if (cpu) {
+            const double apart = excess(got, cpu->value[output][i], 2 * tolerance);
+            if (apart > e->cpu_worst)
+                e->cpu_worst = apart;
+        }
+    }
+    if (!(e->worst <= 1)) {
+        e->pass = false;
+        fail(result, "%s[%zu] (channel %zu) is %.9g instead of %.17g: off by %.3g times its tolerance %.3g",
+             case_output_name(output), e->index, e->channel, e->got, e->want, e->worst, e->tolerance);
+    } else if (!(e->cpu_worst <= 1)) {
+        e->pass = false;
+        fail(result, "%s is off the CPU path by %.3g times the sum of both tolerances", case_output_name(output),
+             e->cpu_worst);
+    }
+}
+
+/* What no call may write: guards, inputs, samples beyond those of the call. What it must: every element of an output. */
+static void judge_slot(const struct case_run *run, enum case_slot i, struct case_result *result)
+{
+    const struct slot *slot = &run->slots[i];
+    const size_t begin = slot->before, end = slot->before + slot->written;
+    for (size_t k = 0; k < slot->total; k++) {
+        if (k >= begin && k < end) {
+            if (case_is_fill(slot->back[k]) && !slot->some) {
+                fail(result, "%s[%zu] was not written", case_slot_name(i), k - begin);
+                return;
+            }
+        } else if (memcmp(&slot->back[k], &slot->image[k], sizeof(float)) != 0) {
+            fail(result,
+                 "%s: the float at %td was overwritten with %.9g (its buffer has %zu, of which the call has %zu)",
+                 case_slot_name(i), (ptrdiff_t)k - (ptrdiff_t)begin, (double)slot->back[k], slot->floats,
+                 slot->written);
+            return;
+        }
+    }
+}
+
+void case_judge(const struct case_run *run, const struct case_injection *injection, const struct case_run *cpu,
+                struct case_result *result)
+{
+    const struct case_problem *p = run->problem;
+    result->pass = true;
+    result->message[0] = '\0';
+    memset(result->outputs, 0, sizeof result->outputs);
+    for (int o = 0; o < CASE_OUTPUTS; o++) {
+        if (p->reference[o])
+            judge_output(run, (enum case_output)o, injection, cpu, result);
+    }
+    for (int i = 0; i < SLOTS; i++) {
+        if (run->slots[i].memory)
+            judge_slot(run, (enum case_slot)i, result);
+    }
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------- */
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static clnorm_status run_once(const struct case_problem *p, clnorm_device *device, double *ms, struct case_run **run)
+{
+    clnorm_status status = case_bind(p, device, run);
+    if (status == CLNORM_OK)
+        status = case_enqueue_before(*run, NULL);
+    if (status == CLNORM_OK)
+        status = clnorm_device_finish(device);
+    const double begin = now_ms();
+    if (status == CLNORM_OK)
+        status = case_enqueue(*run, NULL);
+    if (status == CLNORM_OK)
+        status = clnorm_device_finish(device);
+    *ms = now_ms() - begin;
+    return status == CLNORM_OK ? case_collect(*run) : status;
+}
+
+/* A NaN or Inf in one channel leaves every bit of the others as it is without. */
+static void judge_clean_channels(const struct case_run *run, const struct case_run *clean, struct case_result *result)
+{
+    const struct case_problem *p = run->problem;
+    for (int o = 0; o < CASE_OUTPUTS; o++) {
+        for (size_t i = 0; i < p->count[o]; i++) {
+            const size_t channel = case_channel(p, (enum case_output)o, i);
+            const double got = run->value[o][i], want = clean->value[o][i];
+            if (channel == p->poisoned || (isfinite(got) && !memcmp(&got, &want, sizeof got)))
+                continue;
+            fail(result, "%s[%zu] (channel %zu) is %.9g, and %.9g without the NaN or Inf in channel %zu",
+                 case_output_name((enum case_output)o), i, channel, got, want, p->poisoned);
+            result->outputs[o].pass = false;
+            break;
+        }
+    }
+}
+
+bool case_execute(const struct case_problem *p, clnorm_device *device, const struct case_injection *injection,
+                  const struct case_run *cpu, struct case_run **keep, struct case_result *result)
+{
+    struct case_run *run = NULL, *clean = NULL;
+    memset(result, 0, sizeof *result);
+    result->pass = true;
+    if (keep)
+        *keep = NULL;
+    result->status = run_once(p, device, &result->ms, &run);
+    if (result->status == CLNORM_OK && p->clean) {
+        double unused;
+        result->status = run_once(p->clean, device, &unused, &clean);
+    }
+    if (result->status == CLNORM_OK) {
+        case_judge(run, injection, cpu, result);
+        if (clean)
+            judge_clean_channels(run, clean, result);
+    } else {
+        const char *sentence = clnorm_last_error();
+        fail(result, "%s: %s", clnorm_status_name(result->status),
+             sentence[0] ? sentence : clnorm_status_text(result->status));
+    }
+    case_run_free(clean);
+    if (keep && result->status == CLNORM_OK)
+        *keep = run;
+    else
+        case_run_free(run);
+    return result->pass;
+}
