@@ -188,22 +188,17 @@ static clnorm_status check_layout(clnorm_device *device, const struct layout_cas
     return status;
 }
 
-int device_check(const struct cli_command *self, const char *name)
+int device_check(const struct cli_command *self, clnorm_device *device)
 {
-    clnorm_device *device = NULL;
     clnorm_device_info info = CLNORM_DEVICE_INFO_INIT;
     bool pass = true;
-    clnorm_status status = clnorm_device_open(name, &device);
-    if (status == CLNORM_OK)
-        status = clnorm_device_get_info(device, &info);
-    if (status == CLNORM_OK) {
-        printf("\n%s (%s, %s): f32 gradients against central differences, the worst with what is allowed\n", info.id,
-               info.name, info.platform);
-        printf("  %-20s %-6s  %-20s  %-20s  %-20s\n", "layout", "stats", "dx", "dweight", "dbias");
-    }
+    clnorm_status status = clnorm_device_get_info(device, &info);
+    printf("\n%s (%s, %s): f32 gradients against central differences, the worst with what is allowed\n", info.id,
+           info.name, info.platform);
+    printf("  %-20s %-6s  %-20s  %-20s  %-20s\n", "layout", "stats", "dx", "dweight", "dbias");
     for (size_t i = 0; i < 2 * sizeof layout_cases / sizeof *layout_cases && status == CLNORM_OK; i++)
         status = check_layout(device, &layout_cases[i / 2], i % 2, &pass);
-    int code = status != CLNORM_OK ? cli_status(self, status, name) : pass ? CLI_OK : CLI_FAILED;
-    clnorm_device_destroy(device);
-    return code;
+    if (status != CLNORM_OK)
+        return cli_status(self, status, info.id);
+    return pass ? CLI_OK : CLI_FAILED;
 }

@@ -5,6 +5,6 @@
 #include "cli.h"
 
 /* Prints a table. -> CLI_OK if all is within the tolerances, else another exit code. */
-int device_check(const struct cli_command *self, const char *device);
+int device_check(const struct cli_command *self, clnorm_device *device);
 
 #endif

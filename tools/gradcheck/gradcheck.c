@@ -44,29 +44,44 @@ static int check_all_devices(const struct cli_command *self)
     clnorm_status status = clnorm_device_list(0, NULL, &count);
     for (uint32_t i = 0; i < count && status == CLNORM_OK; i++) {
         clnorm_device_info info = CLNORM_DEVICE_INFO_INIT;
+        clnorm_device *device = NULL;
         status = clnorm_device_list(i, &info, &count);
-        if (status == CLNORM_OK && device_check(self, info.id) != CLI_OK)
+        if (status != CLNORM_OK)
+            break;
+        clnorm_status opened = clnorm_device_open(info.id, &device);
+        int code = opened == CLNORM_OK ? device_check(self, device) : cli_status(self, opened, info.id);
+        if (code != CLI_OK) /* the others are still of interest */
             worst = CLI_FAILED;
+        clnorm_device_destroy(device);
     }
     return status == CLNORM_OK ? worst : cli_status(self, status, "the devices cannot be listed");
 }
 
+/* device: NULL for all. */
+static int check(const struct cli_command *self, clnorm_device *device)
+{
+    bool formulas = check_formulas();
+    int code = device ? device_check(self, device) : check_all_devices(self);
+    if (code == CLI_OK && !formulas)
+        code = CLI_FAILED;
+    printf("\ngradcheck: %s\n", code == CLI_OK ? "all pass" : "FAILED");
+    return code;
+}
+
 int cmd_gradcheck(const struct cli_command *self, int argc, const char **argv)
 {
-    char *device = NULL;
+    char *name = NULL;
+    clnorm_device *device = NULL;
     int code;
-    struct poptOption table[] = {{"device", 0, POPT_ARG_STRING, &device, 0,
+    struct poptOption table[] = {{"device", 0, POPT_ARG_STRING, &name, 0,
                                   "all, auto (the default), cpu, opencl, opencl:P.D or part of a name", "DEVICE"},
                                  POPT_TABLEEND};
     if (cli_parse(self, table, argc, argv, &code)) {
-        bool formulas = check_formulas();
-        const char *name = device ? device : "auto";
-        code = !strcmp(name, "all") ? check_all_devices(self) : device_check(self, name);
-        if (code == CLI_OK && !formulas)
-            code = CLI_FAILED;
-        if (code != CLI_USAGE)
-            printf("\ngradcheck: %s\n", code == CLI_OK ? "all pass" : "FAILED");
+        bool all = name && !strcmp(name, "all");
+        clnorm_status status = all ? CLNORM_OK : clnorm_device_open(name ? name : "auto", &device);
+        code = status == CLNORM_OK ? check(self, device) : cli_status(self, status, "--device");
+        clnorm_device_destroy(device);
     }
-    free(device);
+    free(name);
     return code;
 }
