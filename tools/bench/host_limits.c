@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define SLICE       65536 /* elements a task: small enough to even out threads that are held up, large enough to stream */
-#define SINGLE_MAX  ((size_t)1 << 19) /* elements up to which one thread alone is tried too */
 #define STREAMS_MAX 8
 
 struct way {
@@ -124,8 +123,7 @@ size_t bench_host_targets(struct bench_host *host, enum bench_stream stream, con
     host->count = count;
     for (size_t i = 0; i < host->stream_count && i < STREAMS_MAX; i++) {
         n = add_way(host, n, &host->streams[i], stream, false, targets + n);
-        if (count <= SINGLE_MAX)
-            n = add_way(host, n, &host->streams[i], stream, true, targets + n);
+        n = add_way(host, n, &host->streams[i], stream, true, targets + n);
     }
     return n;
 }

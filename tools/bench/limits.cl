@@ -5,9 +5,9 @@
  *   grid    a work-item moves one vector                     |0|1|2|3|…
  *   stride  a work-item moves every global-size-th vector    |0|1|2|3|0|1|2|3|…
  *   span    a work-item moves vectors in a row               |0|0|0|…|1|1|1|… */
-#define PASTE(a, b)   PASTE_(a, b)
-#define PASTE_(a, b)  a##b
-#define VECTOR        PASTE(float, WIDTH)
+#define PASTE(a, b)  PASTE_(a, b)
+#define PASTE_(a, b) a##b
+#define VECTOR       PASTE(float, WIDTH)
 
 #if NON_TEMPORAL && defined(__has_builtin)
 #if __has_builtin(__builtin_nontemporal_store)

@@ -1,7 +1,7 @@
 /* The limit of a case: the least time in which this machine can move the same data, whatever the way.
  *   forward    a copy of x into y
  *   backward   a stream that reads x and dy and writes dx
- * On "cpu" these run on the very buffers of the case, by all threads (and by one: a small tensor is not worth waking threads for), with
+ * On "cpu" these run on the very buffers of the case, by all threads and by one (a small tensor is not worth waking threads for, nor are threads that others hold up), with
  * ordinary and with non-temporal stores. On an OpenCL device its own buffer copy and a few copy kernels are tried too; if it is
  * a CPU, so are the host's streams on memory of their own, for the memory is the same. */
 #ifndef CLNORM_BENCH_LIMITS_H

@@ -10,10 +10,25 @@
 #define ROUNDS_SECONDS  1.5
 #define SAMPLES_A_ROUND 2
 /* After so many rounds the limits that are not within this factor of the best are timed no more. */
-#define TRIAL_ROUNDS 2
+#define TRIAL_ROUNDS 3
 #define TRIAL_FACTOR 1.1
 
+/* A target with what was measured of it. */
+struct contender {
+    struct bench_target target;
+    struct bench_samples samples;
+    size_t calls;
+    bool out;
+};
+
+/* All that was measured of one stream; train and infer share their copies. */
+struct trial {
+    struct contender contenders[BENCH_LIMITS_MAX];
+    size_t count, rounds;
+};
+
 struct bench_limits {
+    struct trial trials[2]; /* by enum bench_stream */
     size_t sets, count;
     struct bench_arrays *arrays; /* for the host's streams; NULL without them */
     bool own_arrays;
@@ -75,6 +90,8 @@ struct bench_limits *bench_limits_create(const struct bench_machine *machine, st
     if (ok) {
         limits->sets = c->set_count;
         limits->count = c->elements;
+        for (size_t i = 0; i < 2 * BENCH_LIMITS_MAX; i++)
+            bench_samples_clear(&limits->trials[i % 2].contenders[i / 2].samples);
     }
     if (ok && machine->host) {
         limits->arrays = calloc(limits->sets, sizeof *limits->arrays);
@@ -100,6 +117,8 @@ void bench_limits_destroy(struct bench_limits *limits)
 {
     if (!limits)
         return;
+    for (size_t i = 0; i < 2 * BENCH_LIMITS_MAX; i++)
+        bench_samples_free(&limits->trials[i % 2].contenders[i / 2].samples);
     for (size_t i = 0; limits->own_arrays && i < limits->sets; i++) {
         free(limits->arrays[i].target);
         free((void *)(uintptr_t)limits->arrays[i].source);
@@ -128,14 +147,6 @@ static bool finish_case(void *context)
     return bench_case_finish(((struct runner *)context)->c);
 }
 
-/* A target with what was measured of it. */
-struct contender {
-    struct bench_target target;
-    struct bench_samples samples;
-    size_t calls;
-    bool out;
-};
-
 static bool sample(struct contender *contender, struct bench_rotation *rotation)
 {
     if (!contender->calls && !bench_choose_calls(&contender->target, rotation, &contender->calls))
@@ -143,43 +154,48 @@ static bool sample(struct contender *contender, struct bench_rotation *rotation)
     return bench_sample(&contender->target, rotation, contender->calls, SAMPLES_A_ROUND, &contender->samples);
 }
 
-static const struct contender *fastest(const struct contender *limits, size_t count)
+static const struct contender *fastest(const struct trial *trial)
 {
-    const struct contender *best = limits;
-    for (size_t i = 1; i < count; i++) {
-        if (limits[i].samples.best < best->samples.best)
-            best = &limits[i];
+    const struct contender *best = trial->contenders;
+    for (size_t i = 1; i < trial->count; i++) {
+        if (trial->contenders[i].samples.best < best->samples.best)
+            best = &trial->contenders[i];
     }
     return best;
 }
 
-/* limit, case, limit, case, ...: what disturbs the machine for a while disturbs both. */
-static bool take_turns(struct contender *limits, size_t count, struct contender *own, size_t sets, int rounds,
-                       size_t *done)
+static bool sample_limits(struct trial *trial, struct bench_rotation *rotation)
+{
+    for (size_t i = 0; i < trial->count; i++) {
+        if (!trial->contenders[i].out && !sample(&trial->contenders[i], rotation))
+            return false;
+    }
+    trial->rounds++;
+    double threshold = TRIAL_FACTOR * fastest(trial)->samples.best;
+    for (size_t i = 0; trial->rounds == TRIAL_ROUNDS && i < trial->count; i++)
+        trial->contenders[i].out = trial->contenders[i].samples.best > threshold;
+    return true;
+}
+
+/* limit, case, limit, case, ...: what disturbs the machine for a while disturbs both. A case cannot be faster than the limit: while it
+ * looks so the limit was disturbed, and it goes on. */
+static bool take_turns(struct trial *trial, struct contender *own, size_t sets, size_t rounds, size_t *done)
 {
     struct bench_rotation rotation = {sets, 0};
     double start = bench_now();
-    int at_most = rounds ? rounds : ROUNDS_MAX;
-    for (int round = 0; round < at_most; round++) {
-        for (size_t i = 0; i < count; i++) {
-            if (!limits[i].out && !sample(&limits[i], &rotation))
-                return false;
-        }
-        if (!sample(own, &rotation))
-            return false;
-        *done = (size_t)round + 1;
-        double threshold = TRIAL_FACTOR * fastest(limits, count)->samples.best;
-        for (size_t i = 0; round + 1 == TRIAL_ROUNDS && i < count; i++)
-            limits[i].out = limits[i].samples.best > threshold;
-        if (!rounds && round + 1 >= ROUNDS_MIN && bench_now() - start > ROUNDS_SECONDS)
+    for (*done = 0; *done < (rounds ? rounds : ROUNDS_MAX); ++*done) {
+        bool settled = fastest(trial)->samples.best <= own->samples.best && bench_now() - start > ROUNDS_SECONDS;
+        if (!rounds && *done >= ROUNDS_MIN && settled)
             break;
+        if (!sample_limits(trial, &rotation) || !sample(own, &rotation))
+            return false;
     }
     return true;
 }
 
-static size_t make_targets(const struct bench_machine *machine, const struct bench_limits *limits,
-                           enum bench_stream stream, struct contender *contenders)
+static void make_targets(const struct bench_machine *machine, struct bench_limits *limits, enum bench_stream stream)
 {
+    struct trial *trial = &limits->trials[stream];
     struct bench_target targets[BENCH_LIMITS_MAX];
     size_t count = 0;
     if (machine->host)
@@ -189,8 +205,8 @@ static size_t make_targets(const struct bench_machine *machine, const struct ben
         count += bench_opencl_targets(machine->opencl, stream, limits->memories, limits->count, targets + count);
 #endif
     for (size_t i = 0; i < count; i++)
-        contenders[i].target = targets[i];
-    return count;
+        trial->contenders[i].target = targets[i];
+    trial->count = count;
 }
 
 static void tell_failure(const struct bench_machine *machine, const struct bench_case *c, char error[512])
@@ -208,32 +224,29 @@ static void tell_failure(const struct bench_machine *machine, const struct bench
 bool bench_measure(const struct bench_machine *machine, struct bench_case *c, struct bench_limits *limits,
                    enum bench_mode mode, struct bench_result *result, char error[512])
 {
-    struct contender contenders[BENCH_LIMITS_MAX + 1] = {0};
     struct runner runner = {c, mode};
-    size_t count = make_targets(machine, limits, bench_mode_stream(mode), contenders);
-    struct contender *own = &contenders[count];
-    own->target = (struct bench_target){"case", &runner, run_case, machine->opencl ? finish_case : NULL, NULL};
-    for (size_t i = 0; i <= count; i++)
-        bench_samples_clear(&contenders[i].samples);
+    struct trial *trial = &limits->trials[bench_mode_stream(mode)];
+    struct contender own = {.target = {"case", &runner, run_case, machine->opencl ? finish_case : NULL, NULL}};
+    make_targets(machine, limits, bench_mode_stream(mode));
+    bench_samples_clear(&own.samples);
     memset(result, 0, sizeof *result);
-    bool ok = take_turns(contenders, count, own, c->set_count, machine->rounds, &result->rounds);
+    bool ok = take_turns(trial, &own, c->set_count, machine->rounds, &result->rounds);
     if (ok) {
-        const struct contender *limit = fastest(contenders, count);
+        const struct contender *limit = fastest(trial);
         result->shape = c->shape;
         result->mode = mode;
-        result->best_ms = own->samples.best * 1e3;
-        result->median_ms = bench_samples_median(&own->samples) * 1e3;
-        result->enqueue_us = own->samples.best_enqueue * 1e6;
+        result->best_ms = own.samples.best * 1e3;
+        result->median_ms = bench_samples_median(&own.samples) * 1e3;
+        result->enqueue_us = own.samples.best_enqueue * 1e6;
         result->limit_ms = limit->samples.best * 1e3;
         result->ratio = result->best_ms / result->limit_ms;
         snprintf(result->limit_name, sizeof result->limit_name, "%s", limit->target.name);
         result->bytes = bench_mode_bytes(mode, (uint64_t)c->elements * sizeof(float));
-        result->calls = own->calls;
+        result->calls = own.calls;
         result->channels = c->channels;
     } else {
         tell_failure(machine, c, error);
     }
-    for (size_t i = 0; i <= count; i++)
-        bench_samples_free(&contenders[i].samples);
+    bench_samples_free(&own.samples);
     return ok;
 }

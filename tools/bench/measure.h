@@ -12,7 +12,7 @@ struct bench_machine {
     struct bench_opencl *opencl; /* NULL: the device is "cpu" */
     size_t cache_bytes;
     bool warm;
-    int rounds; /* 0: as many as fit into a time */
+    size_t rounds; /* 0: as many as fit into a time */
 };
 
 struct bench_result {
@@ -22,11 +22,11 @@ struct bench_result {
     double enqueue_us;   /* least host time a call until it returned */
     char limit_name[64]; /* the fastest stream */
     uint64_t bytes;
-    size_t rounds, calls; /* of the case: samples are rounds * 2, each of so many calls */
+    size_t rounds, calls; /* of the case: samples are 2 a round, each of so many calls */
     size_t checked, channels;
 };
 
-/* The buffers of the limits of a case; made once a case. */
+/* The buffers of the limits of a case, and what was measured on them; made once a case. */
 struct bench_limits;
 struct bench_limits *bench_limits_create(const struct bench_machine *machine, struct bench_case *c, char error[512]);
 void bench_limits_destroy(struct bench_limits *limits);
