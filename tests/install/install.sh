@@ -49,6 +49,13 @@ else
     ! nm "$static" | grep -E ' U cl[A-Z]' || fail "a build without OpenCL calls OpenCL"
 fi
 
+if [[ $opencl == OFF && -e $build/build.ninja ]]; then
+    # Such a build must work where these headers are not; here they may be, so see that no file read one.
+    ninja -C "$build" -t deps >"$scratch/deps"
+    grep -q 'clnorm/clnorm\.h' "$scratch/deps" || fail "the build's record of headers is empty"
+    ! grep '/CL/' "$scratch/deps" || fail "a build without OpenCL reads its headers"
+fi
+
 # ---- pkg-config
 export PKG_CONFIG_PATH=$lib/pkgconfig
 [[ $(pkg-config --modversion clnorm) == "$version" ]] || fail "pkg-config says another version than $version"
