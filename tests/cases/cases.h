@@ -121,6 +121,8 @@ const char *case_mode_name(enum case_mode mode);
 const char *case_data_name(enum case_data data);
 const char *case_output_name(enum case_output output); /* "y", "running_mean", "statistics_count", … */
 bool case_output_parse(const char *name, enum case_output *output);
+/* Is this output one of the case's mode, and not left out? */
+bool case_has(const struct clnorm_case *c, enum case_output output);
 size_t case_elements(const struct clnorm_case *c); /* n·c·spatial… */
 
 /* ---- inputs and reference -------------------------------------------------------------------------------------- */

@@ -30,8 +30,6 @@ struct case_problem {
     struct case_problem *clean; /* with a poisoned channel: the same problem without; else NULL */
 };
 
-/* Is this output one of the case's mode, and not left out? */
-bool case_has(const struct clnorm_case *c, enum case_output output);
 bool case_mode_has_dy(enum case_mode mode);
 size_t case_plan_elements(const struct clnorm_case *c);
 
