@@ -1,0 +1,390 @@
+/* From a call's steps to enqueued commands. All arguments are set before the first command is enqueued, so that a call that
+ * cannot be set up enqueues nothing. */
+#include "launch.h"
+
+#include "geometry.h"
+#include "opencl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A kernel, or a fill with zeros. */
+struct command {
+    cl_kernel kernel;
+    size_t work_groups, work_group_size;
+    struct cln_span fill;
+};
+
+enum { MAX_COMMANDS = CLN_MAX_STEPS + 2 };
+
+struct batch {
+    struct cln_cl_plan *plan;
+    const struct cln_cl_device *device;
+    const struct cln_op *op;
+    const clnorm_device_info *info;
+    struct command commands[MAX_COMMANDS];
+    int count;
+    cl_int code; /* first failure of clSetKernelArg */
+};
+
+/* ---- arguments ---- */
+
+static cl_ulong element_offset(const struct cln_op *op, enum cln_role role)
+{
+    return op->role[role].offset / sizeof(float);
+}
+
+/* A buffer argument; a role that is not bound gets a buffer that the kernel does not touch. */
+static cl_mem buffer_of(const struct batch *b, enum cln_role role)
+{
+    return cln_bound(b->op, role) ? b->op->role[role].handle : b->plan->found;
+}
+
+static cl_uint flag_if(const struct cln_op *op, enum cln_role role, enum cln_flag flag)
+{
+    return cln_bound(op, role) ? (cl_uint)flag : 0;
+}
+
+/* The three arrays of a call's source of statistics. */
+struct source {
+    enum cln_role mean, resid, scale;
+    cl_ulong mean_at, resid_at, scale_at;
+    cl_uint flags;
+};
+
+static struct source source_of(const struct cln_op *op)
+{
+    cl_ulong groups = op->view.groups;
+    if (op->source == CLN_FROM_STATE) {
+        cl_ulong at = element_offset(op, CLN_STATE);
+        return (struct source){CLN_STATE, CLN_STATE, CLN_STATE, at, at + groups, at + 2 * groups, CLN_HAS_RESID};
+    }
+    enum cln_role mean = op->source == CLN_FROM_GIVEN ? CLN_MEAN : CLN_RUNNING_MEAN;
+    enum cln_role scale = op->source == CLN_FROM_GIVEN ? CLN_RSTD : CLN_RUNNING_VAR;
+    return (struct source){mean,
+                           mean,
+                           scale,
+                           element_offset(op, mean),
+                           0,
+                           element_offset(op, scale),
+                           op->source == CLN_FROM_RUNNING ? CLN_SCALE_IS_VAR : 0};
+}
+
+static struct cln_problem problem_of(const struct cln_op *op, const struct cln_geometry *g)
+{
+    const struct cln_view *v = &op->view;
+    struct source from = source_of(op);
+    struct cln_problem p = {
+        .x = element_offset(op, cln_bound(op, CLN_X) ? CLN_X : CLN_DY), /* without x only Σdy is asked for */
+        .dy = element_offset(op, CLN_DY),
+        .out = element_offset(op, cln_bound(op, CLN_Y) ? CLN_Y : CLN_DX),
+        .mean = from.mean_at,
+        .resid = from.resid_at,
+        .scale = from.scale_at,
+        .weight = element_offset(op, CLN_WEIGHT),
+        .bias = element_offset(op, CLN_BIAS),
+        .partials = element_offset(op, CLN_PARTIALS),
+        .statistics = element_offset(op, CLN_STATISTICS),
+        .state = element_offset(op, CLN_STATE),
+        .mean_out = element_offset(op, CLN_MEAN),
+        .var_out = element_offset(op, CLN_VAR),
+        .rstd_out = element_offset(op, CLN_RSTD),
+        .running_mean = element_offset(op, CLN_RUNNING_MEAN),
+        .running_var = element_offset(op, CLN_RUNNING_VAR),
+        .sums = element_offset(op, CLN_SUMS),
+        .dweight = element_offset(op, CLN_DWEIGHT),
+        .dbias = element_offset(op, CLN_DBIAS),
+        .groups = v->groups,
+        .outers = v->outers,
+        .inners = v->inners,
+        .outer_stride = v->outer_stride,
+        .group_stride = v->group_stride,
+        .count = cln_view_count(v),
+        .flags = from.flags,
+        .parts_outer = g->parts_outer,
+        .parts_inner = g->parts_inner,
+        .lanes = g->lanes,
+        .found = CLNORM_FOUND_NONFINITE,
+        .eps = op->eps,
+    };
+    return p;
+}
+
+/* Sets a kernel's arguments (the problem, then the buffers of the roles) and notes the launch. */
+static void push_kernel(struct batch *b, enum cln_kernel which, const struct cln_problem *problem,
+                        const struct cln_geometry *g, const enum cln_role *roles, cl_uint role_count)
+{
+    cl_kernel kernel = b->plan->kernels[which];
+    cl_int code = clSetKernelArg(kernel, 0, sizeof *problem, problem);
+    for (cl_uint i = 0; i < role_count && code == CL_SUCCESS; i++) {
+        cl_mem buffer = buffer_of(b, roles[i]);
+        code = clSetKernelArg(kernel, i + 1, sizeof buffer, &buffer);
+    }
+    if (b->code == CL_SUCCESS)
+        b->code = code;
+    b->commands[b->count++] = (struct command){kernel, g->work_groups, g->work_group_size, {0}};
+}
+
+#define PUSH(b, which, problem, geometry, ...)                                                                         \
+    push_kernel(b, CLN_KERNEL_##which, problem, geometry, (const enum cln_role[]){__VA_ARGS__},                        \
+                (cl_uint)(sizeof((enum cln_role[]){__VA_ARGS__}) / sizeof(enum cln_role)))
+
+static void push_zero(struct batch *b, enum cln_role role, size_t planes)
+{
+    if (!cln_bound(b->op, role))
+        return;
+    struct command c = {.fill = b->op->role[role]};
+    c.fill.bytes = planes * b->op->view.groups * sizeof(float);
+    b->commands[b->count++] = c;
+}
+
+/* ---- steps ---- */
+
+static struct cln_geometry reduction_geometry(const struct batch *b)
+{
+    return cln_geometry_tensor(&b->op->view, &b->device->tuning, b->info->compute_units, CLN_MOST_PARTIALS);
+}
+
+static struct cln_geometry apply_geometry(const struct batch *b)
+{
+    return cln_geometry_tensor(&b->op->view, &b->device->tuning, b->info->compute_units, UINT32_MAX);
+}
+
+static void push_reduction(struct batch *b, enum cln_step step)
+{
+    struct cln_geometry g = reduction_geometry(b);
+    struct cln_problem p = problem_of(b->op, &g);
+    struct source from = source_of(b->op);
+    if (step == CLN_STEP_STATISTICS)
+        PUSH(b, FORWARD_STATISTICS, &p, &g, CLN_X, CLN_PARTIALS);
+    else
+        PUSH(b, BACKWARD_REDUCE, &p, &g, cln_bound(b->op, CLN_X) ? CLN_X : CLN_DY, CLN_DY, from.mean, from.resid,
+             from.scale, CLN_PARTIALS);
+}
+
+/* Merges partials, gathered statistics, or the one set of statistics. */
+static void push_forward_finish(struct batch *b, enum cln_step step)
+{
+    const struct cln_op *op = b->op;
+    struct cln_geometry reduction = reduction_geometry(b);
+    enum cln_role parts_role = CLN_PARTIALS;
+    cl_uint parts = reduction.parts_outer * reduction.parts_inner;
+    cl_uint flags = CLN_WRITE_STATISTICS;
+    if (step == CLN_STEP_MERGE) {
+        parts_role = CLN_GATHERED;
+        parts = op->parts;
+        flags |= CLN_PARTS_ARE_GATHERED;
+    } else if (step == CLN_STEP_FINALIZE) {
+        parts_role = CLN_STATISTICS;
+        parts = 1;
+        flags = CLN_PARTS_ARE_GATHERED;
+    }
+    if (step != CLN_STEP_MERGE)
+        flags |= flag_if(op, CLN_STATE, CLN_WRITE_STATE) | flag_if(op, CLN_MEAN, CLN_WRITE_MEAN) |
+                 flag_if(op, CLN_VAR, CLN_WRITE_VAR) | flag_if(op, CLN_RSTD, CLN_WRITE_RSTD);
+    struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, parts);
+    struct cln_problem p = problem_of(op, &g);
+    p.flags = flags;
+    p.parts = parts;
+    p.gathered = element_offset(op, parts_role);
+    /* FINALIZE only reads the statistics: bound twice, written never. */
+    PUSH(b, FORWARD_FINISH, &p, &g, parts_role, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD);
+}
+
+static void push_forward_apply(struct batch *b)
+{
+    const struct cln_op *op = b->op;
+    struct cln_geometry g = apply_geometry(b);
+    struct cln_problem p = problem_of(op, &g);
+    struct source from = source_of(op);
+    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | flag_if(op, CLN_BIAS, CLN_HAS_BIAS);
+    PUSH(b, FORWARD_APPLY, &p, &g, CLN_X, CLN_Y, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_BIAS);
+}
+
+static void push_forward_commit(struct batch *b)
+{
+    const struct cln_op *op = b->op;
+    const clnorm_running *r = &op->running;
+    struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, 1);
+    struct cln_problem p = problem_of(op, &g);
+    p.flags = (r->variance == CLNORM_UNBIASED ? CLN_UNBIASED : 0u) |
+              (r->guard == CLNORM_GUARD_FINITE ? CLN_GUARD_FINITE : 0u);
+    p.factor = r->average == CLNORM_CUMULATIVE ? (float)(1.0 / ((double)r->count + 1.0)) : r->momentum;
+    cl_kernel kernel = b->plan->kernels[CLN_KERNEL_FORWARD_COMMIT];
+    PUSH(b, FORWARD_COMMIT, &p, &g, CLN_STATISTICS, CLN_RUNNING_MEAN, CLN_RUNNING_VAR);
+    cl_int code = clSetKernelArg(kernel, 4, sizeof b->plan->found, &b->plan->found);
+    if (b->code == CL_SUCCESS)
+        b->code = code;
+}
+
+static void push_backward_finish(struct batch *b)
+{
+    const struct cln_op *op = b->op;
+    struct cln_geometry reduction = reduction_geometry(b);
+    cl_uint parts = reduction.parts_outer * reduction.parts_inner;
+    struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, parts);
+    struct cln_problem p = problem_of(op, &g);
+    p.parts = parts;
+    p.flags |= flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) | flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS);
+    PUSH(b, BACKWARD_FINISH, &p, &g, CLN_PARTIALS, source_of(op).scale, CLN_SUMS, CLN_DWEIGHT, CLN_DBIAS);
+}
+
+static void push_backward_apply(struct batch *b)
+{
+    const struct cln_op *op = b->op;
+    struct cln_geometry g = apply_geometry(b);
+    struct cln_problem p = problem_of(op, &g);
+    struct source from = source_of(op);
+    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (op->source == CLN_FROM_RUNNING ? CLN_FROZEN : 0u);
+    PUSH(b, BACKWARD_APPLY, &p, &g, cln_bound(op, CLN_X) ? CLN_X : CLN_DY, CLN_DY, CLN_DX, from.mean, from.resid,
+         from.scale, CLN_WEIGHT, CLN_SUMS);
+}
+
+static void push_step(struct batch *b, enum cln_step step)
+{
+    switch (step) {
+    case CLN_STEP_STATISTICS:
+    case CLN_STEP_REDUCE:
+        push_reduction(b, step);
+        break;
+    case CLN_STEP_FINISH:
+    case CLN_STEP_MERGE:
+    case CLN_STEP_FINALIZE:
+        push_forward_finish(b, step);
+        break;
+    case CLN_STEP_APPLY:
+        push_forward_apply(b);
+        break;
+    case CLN_STEP_COMMIT:
+        push_forward_commit(b);
+        break;
+    case CLN_STEP_REDUCE_FINISH:
+        push_backward_finish(b);
+        break;
+    case CLN_STEP_BACKWARD_APPLY:
+        push_backward_apply(b);
+        break;
+    case CLN_STEP_ZERO_STATISTICS:
+        push_zero(b, CLN_STATISTICS, CLN_STATISTICS_PLANES);
+        break;
+    case CLN_STEP_ZERO_SUMS:
+        push_zero(b, CLN_SUMS, CLN_SUMS_PLANES);
+        push_zero(b, CLN_DWEIGHT, 1);
+        push_zero(b, CLN_DBIAS, 1);
+        break;
+    }
+}
+
+/* ---- enqueue ---- */
+
+static cl_int enqueue_one(cl_command_queue queue, const struct command *c, cl_uint wait_count, const cl_event *wait,
+                          cl_event *event)
+{
+    const cl_uint zero = 0;
+    if (!c->kernel)
+        return clEnqueueFillBuffer(queue, c->fill.handle, &zero, sizeof zero, c->fill.offset, c->fill.bytes, wait_count,
+                                   wait, event);
+    size_t global = c->work_groups * c->work_group_size;
+    return clEnqueueNDRangeKernel(queue, c->kernel, 1, NULL, &global, &c->work_group_size, wait_count, wait, event);
+}
+
+/* The first command waits for the caller's events, the last gives the caller's event; on an out-of-order queue each waits for
+ * the one before it. */
+static clnorm_status enqueue(const struct batch *b, cl_command_queue queue, const clnorm_cl_stream *stream)
+{
+    cl_command_queue_properties properties = 0;
+    cl_uint wait_count = stream ? stream->wait_count : 0;
+    const cl_event *wait = wait_count ? stream->wait : NULL;
+    cl_event *out = stream ? stream->event : NULL;
+    cl_event previous = NULL, last = NULL;
+    cl_int code = clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
+    if (code != CL_SUCCESS)
+        return cln_cl_fail("clGetCommandQueueInfo", code);
+    int chained = (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) != 0;
+
+    if (b->count == 0) {
+        if (!out && !wait_count)
+            return CLNORM_OK;
+        code = clEnqueueMarkerWithWaitList(queue, wait_count, wait, out ? &last : NULL);
+        if (code != CL_SUCCESS)
+            return cln_cl_fail("clEnqueueMarkerWithWaitList", code);
+    }
+    for (int i = 0; i < b->count; i++) {
+        int is_last = i + 1 == b->count;
+        cl_event event = NULL;
+        int wants_event = is_last ? out != NULL : chained;
+        if (i > 0) {
+            wait_count = chained ? 1 : 0;
+            wait = chained ? &previous : NULL;
+        }
+        code = enqueue_one(queue, &b->commands[i], wait_count, wait, wants_event ? &event : NULL);
+        if (previous)
+            clReleaseEvent(previous);
+        previous = NULL;
+        if (code != CL_SUCCESS)
+            return cln_cl_fail(b->commands[i].kernel ? "clEnqueueNDRangeKernel" : "clEnqueueFillBuffer", code);
+        if (is_last)
+            last = event;
+        else
+            previous = event;
+    }
+    if (out)
+        *out = last;
+    return CLNORM_OK;
+}
+
+/* clnorm_plan_query_found waits where the last call went. */
+static clnorm_status remember_queue(struct cln_cl_plan *plan, cl_command_queue queue)
+{
+    if (plan->last_queue == queue)
+        return CLNORM_OK;
+    cl_int code = clRetainCommandQueue(queue);
+    if (code != CL_SUCCESS)
+        return cln_cl_fail("clRetainCommandQueue", code);
+    if (plan->last_queue)
+        clReleaseCommandQueue(plan->last_queue);
+    plan->last_queue = queue;
+    return CLNORM_OK;
+}
+
+clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op)
+{
+    const clnorm_cl_stream *stream = op->stream;
+    struct batch b = {.plan = plan->impl, .device = plan->device->impl, .op = op, .info = &plan->device->info};
+    cl_command_queue queue = stream ? stream->queue : b.device->queue;
+    for (int i = 0; i < op->step_count; i++)
+        push_step(&b, op->steps[i]);
+    if (b.code != CL_SUCCESS)
+        return cln_cl_fail("clSetKernelArg", b.code);
+    clnorm_status status = remember_queue(b.plan, queue);
+    return status == CLNORM_OK ? enqueue(&b, queue, stream) : status;
+}
+
+/* ---- plans ---- */
+
+size_t cln_cl_partials_bytes(const clnorm_plan *plan)
+{
+    const struct cln_cl_device *device = plan->device->impl;
+    /* A smaller batch may be cut into more parts along a run than the plan's, never into more than this. */
+    struct cln_geometry g =
+        cln_geometry_tensor(&plan->view, &device->tuning, plan->device->info.compute_units, CLN_MOST_PARTIALS);
+    size_t parts = (size_t)g.parts_outer * g.parts_inner;
+    return parts * CLN_MOMENTS_PLANES * plan->view.groups * sizeof(float);
+}
+
+void cln_cl_explain(clnorm_plan *plan)
+{
+    const struct cln_cl_device *device = plan->device->impl;
+    uint32_t units = plan->device->info.compute_units;
+    struct cln_geometry r = cln_geometry_tensor(&plan->view, &device->tuning, units, CLN_MOST_PARTIALS);
+    struct cln_geometry a = cln_geometry_tensor(&plan->view, &device->tuning, units, UINT32_MAX);
+    int is_segments = plan->view.family == CLN_SEGMENTS;
+    snprintf(plan->explain, sizeof plan->explain,
+             "%s, %s, vectors of %u, work-groups of %u; %u parts a group\n"
+             "forward: statistics (%llu work-groups), finish, apply (%llu), commit: x read twice, y written once\n"
+             "backward: reduce (%llu), finish, apply (%llu): x and dy read twice, dx written once\n",
+             plan->device->info.id, is_segments ? "segments" : "columns",
+             is_segments ? device->tuning.segments_width : device->tuning.columns_width, r.work_group_size,
+             r.parts_outer * r.parts_inner, (unsigned long long)r.work_groups, (unsigned long long)a.work_groups,
+             (unsigned long long)r.work_groups, (unsigned long long)a.work_groups);
+}

@@ -1,0 +1,100 @@
+/* What the files of host/ share: a device, its programs, a plan's kernels, and errors of OpenCL calls as sentences. */
+#ifndef CLNORM_HOST_OPENCL_H
+#define CLNORM_HOST_OPENCL_H
+
+#include "backend/backend.h"
+#include "base/status.h"
+#include "tuning.h"
+
+#include <clnorm/opencl.h>
+#include <pthread.h>
+
+/* kernels.cl, embedded by CMake. */
+extern const char clnorm_kernels_source[];
+
+/* Each program is one section of kernels.cl. X(NAME, macro). */
+#define CLN_PROGRAM_LIST(PROGRAM)                                                                                      \
+    PROGRAM(SEGMENTS, "CLNORM_SEGMENTS")                                                                               \
+    PROGRAM(COLUMNS, "CLNORM_COLUMNS")                                                                                 \
+    PROGRAM(GROUPS, "CLNORM_GROUPS")
+
+enum cln_program {
+#define CLN_PROGRAM_ENUM(name, macro) CLN_PROGRAM_##name,
+    CLN_PROGRAM_LIST(CLN_PROGRAM_ENUM)
+#undef CLN_PROGRAM_ENUM
+        CLN_PROGRAM_COUNT
+};
+
+/* Every kernel: X(NAME, name). Those of a family carry its name in front: segments_… or columns_…. */
+#define CLN_FAMILY_KERNEL_LIST(KERNEL)                                                                                 \
+    KERNEL(FORWARD_STATISTICS, "forward_statistics")                                                                   \
+    KERNEL(FORWARD_APPLY, "forward_apply")                                                                             \
+    KERNEL(BACKWARD_REDUCE, "backward_reduce")                                                                         \
+    KERNEL(BACKWARD_APPLY, "backward_apply")
+#define CLN_GROUPS_KERNEL_LIST(KERNEL)                                                                                 \
+    KERNEL(FORWARD_FINISH, "forward_finish")                                                                           \
+    KERNEL(FORWARD_COMMIT, "forward_commit")                                                                           \
+    KERNEL(BACKWARD_FINISH, "backward_finish")
+
+enum cln_kernel {
+#define CLN_KERNEL_ENUM(name, text) CLN_KERNEL_##name,
+    CLN_FAMILY_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_GROUPS_KERNEL_LIST(CLN_KERNEL_ENUM)
+#undef CLN_KERNEL_ENUM
+        CLN_KERNEL_COUNT
+};
+
+struct cln_cl_device {
+    cl_context context;
+    cl_device_id id;
+    cl_command_queue queue; /* in-order, the device's own */
+    struct cln_tuning tuning;
+    pthread_mutex_t lock; /* guards the rest */
+    cl_program programs[CLN_PROGRAM_COUNT];
+    clnorm_build_counts counts;
+};
+
+struct cln_cl_plan {
+    cl_kernel kernels[CLN_KERNEL_COUNT];
+    cl_mem found;                /* one uint, CLNORM_FOUND_… */
+    cl_command_queue last_queue; /* retained; where the last call went */
+};
+
+/* Fails with a sentence that names the OpenCL call and its code; memory codes give CLNORM_E_NO_MEMORY. */
+clnorm_status cln_cl_fail(const char *call, cl_int code);
+const char *cln_cl_code_name(cl_int code);
+
+/* The program of a device, built on first use, once. Safe between threads. */
+clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, cl_program *program);
+/* The program that holds a kernel of a plan's family, and the kernel's full name. */
+enum cln_program cln_kernel_program(enum cln_kernel kernel, enum cln_family family);
+void cln_kernel_name(enum cln_kernel kernel, enum cln_family family, char *name, size_t size);
+
+/* device.c */
+uint32_t cln_cl_count(void);
+clnorm_status cln_cl_describe(uint32_t i, clnorm_device_info *info);
+clnorm_status cln_cl_open(uint32_t i, clnorm_device *device);
+void cln_cl_close(clnorm_device *device);
+
+/* memory.c; impl of a clnorm_memory */
+struct cln_cl_memory {
+    cl_mem buffer;
+    void *mapped;
+};
+clnorm_status cln_cl_memory_create(clnorm_memory *memory);
+void cln_cl_memory_destroy(clnorm_memory *memory);
+clnorm_status cln_cl_memory_write(clnorm_memory *memory, size_t offset, const void *source, size_t bytes);
+clnorm_status cln_cl_memory_read(clnorm_memory *memory, size_t offset, void *target, size_t bytes);
+clnorm_status cln_cl_memory_map(clnorm_memory *memory, size_t offset, size_t bytes, void **pointer);
+clnorm_status cln_cl_memory_unmap(clnorm_memory *memory);
+
+/* interop.c: arguments that are OpenCL objects */
+clnorm_status cln_cl_resolve(const clnorm_device *device, const char *who, const char *name,
+                             const clnorm_buffer *buffer, struct cln_span *span);
+clnorm_status cln_cl_check_stream(const clnorm_device *device, const char *who, const void *stream);
+
+/* launch.c */
+clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op);
+size_t cln_cl_partials_bytes(const clnorm_plan *plan);
+void cln_cl_explain(clnorm_plan *plan);
+
+#endif

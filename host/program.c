@@ -1,0 +1,150 @@
+/* Programs: one a device and section of kernels.cl, specialised by build options alone, taken from the disk cache where it is there. */
+#include "cache.h"
+#include "opencl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const macros[] = {
+#define MACRO(name, macro) macro,
+    CLN_PROGRAM_LIST(MACRO)
+#undef MACRO
+};
+
+enum cln_program cln_kernel_program(enum cln_kernel kernel, enum cln_family family)
+{
+    if (kernel >= CLN_KERNEL_FORWARD_FINISH)
+        return CLN_PROGRAM_GROUPS;
+    return family == CLN_SEGMENTS ? CLN_PROGRAM_SEGMENTS : CLN_PROGRAM_COLUMNS;
+}
+
+void cln_kernel_name(enum cln_kernel kernel, enum cln_family family, char *name, size_t size)
+{
+    static const char *const steps[] = {
+#define STEP(name, text) text,
+        CLN_FAMILY_KERNEL_LIST(STEP) CLN_GROUPS_KERNEL_LIST(STEP)
+#undef STEP
+    };
+    static const char *const prefixes[] = {"segments", "columns", "groups"};
+    snprintf(name, size, "%s_%s", prefixes[cln_kernel_program(kernel, family)], steps[kernel]);
+}
+
+static void make_options(const struct cln_tuning *t, enum cln_program which, char *options, size_t size)
+{
+    uint32_t width = 1, group = t->groups_group;
+    if (which == CLN_PROGRAM_SEGMENTS) {
+        width = t->segments_width;
+        group = t->segments_group;
+    } else if (which == CLN_PROGRAM_COLUMNS) {
+        width = t->columns_width;
+        group = t->columns_group;
+    }
+    snprintf(options, size, "-cl-std=CL1.2 -D%s -DW=%u -DWG=%u", macros[which], width, group);
+}
+
+static clnorm_status build_failed(cl_program program, cl_device_id id, const char *options, cl_int code)
+{
+    char log[3000] = "";
+    if (clGetProgramBuildInfo(program, id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL) != CL_SUCCESS)
+        snprintf(log, sizeof log, "(its log is not to be had, or is longer than %zu bytes)", sizeof log);
+    return cln_fail(CLNORM_E_BUILD, "clBuildProgram with %s failed with code %d (%s): %s", options, (int)code,
+                    cln_cl_code_name(code), log);
+}
+
+static clnorm_status build_from_source(struct cln_cl_device *impl, const char *options, cl_program *out)
+{
+    const char *source = clnorm_kernels_source;
+    cl_int code;
+    cl_program program = clCreateProgramWithSource(impl->context, 1, &source, NULL, &code);
+    if (code != CL_SUCCESS)
+        return cln_cl_fail("clCreateProgramWithSource", code);
+    code = clBuildProgram(program, 1, &impl->id, options, NULL, NULL);
+    if (code != CL_SUCCESS) {
+        clnorm_status status = build_failed(program, impl->id, options, code);
+        clReleaseProgram(program);
+        return status;
+    }
+    *out = program;
+    return CLNORM_OK;
+}
+
+/* NULL if the device refuses the binary: then the source is built. */
+static cl_program build_from_binary(struct cln_cl_device *impl, const char *options, const struct cln_blob *binary)
+{
+    cl_int code, binary_status;
+    const unsigned char *bytes = binary->bytes;
+    cl_program program =
+        clCreateProgramWithBinary(impl->context, 1, &impl->id, &binary->size, &bytes, &binary_status, &code);
+    if (code != CL_SUCCESS)
+        return NULL;
+    if (binary_status != CL_SUCCESS || clBuildProgram(program, 1, &impl->id, options, NULL, NULL) != CL_SUCCESS) {
+        clReleaseProgram(program);
+        return NULL;
+    }
+    return program;
+}
+
+/* The binary of a program that was built for impl's device; a context may have more devices than this one. */
+static int get_binary(struct cln_cl_device *impl, cl_program program, struct cln_blob *binary)
+{
+    enum { MOST = 64 };
+    cl_device_id ids[MOST];
+    size_t sizes[MOST] = {0}, id_bytes = 0, mine = MOST;
+    unsigned char *pointers[MOST] = {NULL};
+    if (clGetProgramInfo(program, CL_PROGRAM_DEVICES, sizeof ids, ids, &id_bytes) != CL_SUCCESS ||
+        clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof sizes, sizes, NULL) != CL_SUCCESS)
+        return 0;
+    size_t count = id_bytes / sizeof ids[0];
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] == impl->id)
+            mine = i;
+    }
+    if (mine == MOST || sizes[mine] == 0)
+        return 0;
+    binary->size = sizes[mine];
+    binary->bytes = pointers[mine] = malloc(binary->size);
+    if (binary->bytes &&
+        clGetProgramInfo(program, CL_PROGRAM_BINARIES, count * sizeof pointers[0], pointers, NULL) == CL_SUCCESS)
+        return 1;
+    cln_blob_free(binary);
+    return 0;
+}
+
+static clnorm_status build(clnorm_device *device, enum cln_program which, cl_program *out)
+{
+    struct cln_cl_device *impl = device->impl;
+    char options[160];
+    make_options(&impl->tuning, which, options, sizeof options);
+    struct cln_cache_key key = cln_cache_key_make(options, &device->info);
+    struct cln_blob binary = {0};
+    if (cln_cache_read(&key, &binary)) {
+        *out = build_from_binary(impl, options, &binary);
+        cln_blob_free(&binary);
+        if (*out) {
+            impl->counts.from_cache++;
+            return CLNORM_OK;
+        }
+    }
+    clnorm_status status = build_from_source(impl, options, out);
+    if (status != CLNORM_OK)
+        return status;
+    impl->counts.from_source++;
+    if (get_binary(impl, *out, &binary)) {
+        cln_cache_write(&key, &binary);
+        cln_blob_free(&binary);
+    }
+    return CLNORM_OK;
+}
+
+clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, cl_program *program)
+{
+    struct cln_cl_device *impl = device->impl;
+    clnorm_status status = CLNORM_OK;
+    pthread_mutex_lock(&impl->lock);
+    if (!impl->programs[which])
+        status = build(device, which, &impl->programs[which]);
+    *program = impl->programs[which];
+    pthread_mutex_unlock(&impl->lock);
+    return status;
+}
