@@ -2,9 +2,11 @@
 """Compiles kernels.cl for GPUs that need not be there, and fails on any spill or scratch memory.
 
 For NVIDIA by clang (nvptx64) with libclc, then ptxas; for AMD by clang (amdgcn) with libclc, whose assembly states what a
-kernel uses. Prints a table: registers a work-item, bytes spilled, waves a compute unit can hold (and its limit).
+kernel uses. Prints a table: registers a work-item, bytes of local memory, bytes
+spilled, and how many waves a compute unit can hold, of how many at most.
 """
 import argparse
+import math
 import os
 import pathlib
 import re
@@ -20,6 +22,8 @@ AMD_WAVES = {"gfx906": 10, "gfx90a": 8, "gfx1030": 16}
 NVIDIA_WARPS = 64
 NVIDIA_REGISTERS = 65536
 NVIDIA_WARP_GRANULE = 256  # registers are given to a warp in units of this
+NVIDIA_LOCAL = {"sm_80": 164 * 1024, "sm_90": 228 * 1024}  # bytes of shared memory of one multiprocessor
+NVIDIA_LOCAL_RESERVED = 1024  # of it, for each work-group
 
 
 class Failure(Exception):
@@ -45,7 +49,7 @@ def compile_to_assembly(arguments, triple, options, output, cpu=None):
 
 
 def amd(arguments, options, folder):
-    """Yields (target, kernel, registers, bytes of scratch, waves, limit), and fills arguments.groups."""
+    """Yields (target, kernel, registers, local bytes, spilled bytes, waves, limit), and fills arguments.groups."""
     for target in AMD:
         text = compile_to_assembly(arguments, "amdgcn--amdhsa", options, folder / f"{target}.s", target)
         names = re.findall(r"^\s*\.amdhsa_kernel (\w+)", text, re.M)
@@ -57,45 +61,61 @@ def amd(arguments, options, folder):
             size = re.search(r"^    \.reqd_workgroup_size:\s+- (\d+)\s+- (\d+)\s+- (\d+)", entry, re.M)
             if not size:
                 raise Failure(f"kernel {name} does not say its work-group size, so registers can't be counted against it")
-            arguments.groups[name] = size.groups()
+            arguments.groups[name] = tuple(map(int, size.groups()))
         for name, detail in zip(names, details):
             value = {key: int(re.search(rf"^; {key}: (\d+)", detail, re.M).group(1))
-                     for key in ("NumVgprs", "ScratchSize", "Occupancy")}
-            yield target, name, value["NumVgprs"], value["ScratchSize"], value["Occupancy"], AMD_WAVES[target]
+                     for key in ("NumVgprs", "LDSByteSize", "ScratchSize", "Occupancy")}
+            yield (target, name, value["NumVgprs"], value["LDSByteSize"], value["ScratchSize"], value["Occupancy"],
+                   AMD_WAVES[target])
 
 
-def nvidia_waves(registers, work_items):
-    """Warps that fit a multiprocessor by registers, in whole work-groups."""
+def nvidia_waves(target, registers, local, work_items):
+    """Warps that fit a multiprocessor by registers and local memory, in whole work-groups."""
     per_warp = -(-registers * 32 // NVIDIA_WARP_GRANULE) * NVIDIA_WARP_GRANULE
-    warps = min(NVIDIA_WARPS, NVIDIA_REGISTERS // per_warp)
-    group = -(-work_items // 32)
-    return warps // group * group
+    warps = -(-work_items // 32)
+    groups = min(NVIDIA_WARPS, NVIDIA_REGISTERS // per_warp) // warps
+    return min(groups, NVIDIA_LOCAL[target] // (local + NVIDIA_LOCAL_RESERVED)) * warps
 
 
 def nvidia(arguments, options, folder):
     """Yields the same for NVIDIA; waves are warps of a multiprocessor."""
     ptx = compile_to_assembly(arguments, "nvptx64--nvidiacl", options, folder / "kernels.ptx")
-    entry = r"^(\s*(?:\.visible )?\.entry (\w+)\([^)]*\))"
-    declared = {name for _, name in re.findall(entry, ptx, re.M)}
-    # clang drops reqd_work_group_size here; NVIDIA's own compiler sizes the registers by it.
-    ptx = re.sub(entry, lambda m: f"{m[1]} .reqntid {', '.join(arguments.groups[m[2]])}", ptx, flags=re.M)
+    declared = set(re.findall(r"^\s*(?:\.visible )?\.entry (\w+)", ptx, re.M))
     # libclc's target is too old for today's ptxas; the code itself is not.
     ptx = re.sub(r"^\.version .*", ".version 7.8", ptx, flags=re.M)
+    # What a work-group of that size leaves a work-item. clang drops reqd_work_group_size here; given back as .reqntid it
+    # would make ptxas spill a few registers for more waves, which says nothing about whether they fit.
+    largest = max(math.prod(size) for size in arguments.groups.values())
+    most = min(255, NVIDIA_REGISTERS // largest // 8 * 8)
     for target in NVIDIA:
         path = folder / f"{target}.ptx"
         path.write_text(re.sub(r"^\.target .*", f".target {target}", ptx, flags=re.M))
-        log = run([arguments.ptxas, "-v", f"-arch={target}", path, "-o", folder / f"{target}.cubin"])
+        log = run([arguments.ptxas, "-v", f"-arch={target}", f"-maxrregcount={most}", path, "-o", folder / f"{target}.cubin"])
         found = re.findall(
             r"Function properties for (\w+)\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
-            r".*?Used (\d+) registers", log, re.S)
+            r".*?Used (\d+) registers(?:[^\n]*? (\d+) bytes smem)?", log, re.S)
         if not declared or {entry[0] for entry in found} != declared:
             raise Failure(f"ptxas did not tell of every kernel ({', '.join(sorted(declared))}):\n{log}")
-        for name, stack, stores, loads, registers in found:
-            work_items = 1
-            for extent in arguments.groups[name]:
-                work_items *= int(extent)
-            waves = nvidia_waves(int(registers), work_items)
-            yield target, name, int(registers), int(stack) + int(stores) + int(loads), waves, NVIDIA_WARPS
+        for name, stack, stores, loads, registers, local in found:
+            waves = nvidia_waves(target, int(registers), int(local or 0), math.prod(arguments.groups[name]))
+            spilled = int(stack) + int(stores) + int(loads)
+            yield target, name, int(registers), int(local or 0), spilled, waves, NVIDIA_WARPS
+
+
+def gpu_variants(tuning):
+    """The build options of every row of the tuning table that is not for CPUs."""
+    text = tuning.read_text()
+    row = r"\{CLNORM_CLASS_(\w+), [^{}]*\{(\d+), (\d+), (\d+), (\d+), \d+, (\d+), \d+\}\}"
+    rows = re.findall(row, text)
+    if not rows or len(rows) != text.count("{CLNORM_CLASS_"):
+        raise Failure(f"the rows of {tuning} are not of the form that this script reads")
+    variants = set()
+    for kind, segments_width, segments_group, columns_width, columns_group, groups_group in rows:
+        if kind != "CPU":
+            variants.add(("SEGMENTS", int(segments_width), int(segments_group)))
+            variants.add(("COLUMNS", int(columns_width), int(columns_group)))
+            variants.add(("GROUPS", 1, int(groups_group)))
+    return [[f"-DCLNORM_{family}", f"-DW={width}", f"-DWG={group}"] for family, width, group in sorted(variants)]
 
 
 def find(name, given, path=None):
@@ -108,9 +128,9 @@ def find(name, given, path=None):
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=pathlib.Path, default=root / "kernels.cl")
-    parser.add_argument("--variants", type=pathlib.Path, required=True,
-                        help="a file of build options, one variant a line: `clnorm devices --variants` prints it")
+    parser.add_argument("--source", type=pathlib.Path, default=root / "kernels.cl", help="default: kernels.cl")
+    parser.add_argument("--tuning", type=pathlib.Path, default=root / "host" / "tuning.c",
+                        help="the tuning table; every variant of its GPU rows is compiled")
     parser.add_argument("--clang", help="default: clang-15")
     parser.add_argument("--libclc", default="/usr/lib/clc", help="folder of libclc's bitcode")
     parser.add_argument("--ptxas", default=os.environ.get("CLNORM_PTXAS"), help="default: $CLNORM_PTXAS or ptxas")
@@ -120,19 +140,18 @@ def main():
     try:
         arguments.clang = find("clang-15", arguments.clang)
         arguments.ptxas = find("ptxas", arguments.ptxas)
-        variants = [line.split() for line in arguments.variants.read_text().splitlines() if line.strip()]
-        if not variants:
-            raise Failure(f"{arguments.variants} lists no variant")
-        print(f"{'variant':44} {'kernel':32} {'target':8} {'registers':>9} {'spilled':>8} {'waves':>9}")
+        variants = gpu_variants(arguments.tuning)
+        print(f"{'variant':44} {'kernel':32} {'target':8} {'registers':>9} {'local':>6} {'spilled':>8} {'waves':>9}")
         with tempfile.TemporaryDirectory() as folder:
             for options in variants:
                 arguments.groups = {}
                 for compiler in (amd, nvidia):
-                    for target, name, registers, spilled, waves, limit in compiler(arguments, options, pathlib.Path(folder)):
+                    for row in compiler(arguments, options, pathlib.Path(folder)):
+                        target, name, registers, local, spilled, waves, limit = row
                         verdict = "" if spilled == 0 else "  FAILED: spills"
                         failures += spilled != 0
                         label = " ".join(options)
-                        print(f"{label:44} {name:32} {target:8} {registers:9} {spilled:8} {waves:5}/{limit:<3}{verdict}")
+                        print(f"{label:44} {name:32} {target:8} {registers:9} {local:6} {spilled:8} {waves:5}/{limit:<3}{verdict}")
     except Failure as failure:
         sys.exit(f"check-kernels.py: {failure}")
     if failures:
