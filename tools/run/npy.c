@@ -25,7 +25,7 @@ struct reader {
 static bool refuse(struct reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static bool refuse(struct reader *r, const char *format, ...)
 {
-    int n = snprintf(r->message, r->message_size, "%s: ", r->path);
+    int n = snprintf(r->message, r->message_size, "%.400s: ", r->path); /* a very long path may not hide the reason */
     if (n >= 0 && (size_t)n < r->message_size) {
         va_list list;
         va_start(list, format);

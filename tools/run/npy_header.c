@@ -111,7 +111,7 @@ static bool parse_size(struct cursor *c, size_t *value)
             return false;
         v = v * 10 + digit;
     }
-    if (c->at == first)
+    if (c->at == first || (*first == '0' && c->at > first + 1)) /* Python has no numbers with leading zeros */
         return false;
     if (c->at < c->end && *c->at == 'L')
         c->at++;

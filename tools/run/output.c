@@ -84,22 +84,22 @@ bool output_write(const char *directory, const struct output_array *arrays, size
     size_t committed = 0;
     bool ok = files && paths;
     if (!ok)
-        snprintf(message, message_size, "%s: %s", directory, strerror(errno));
+        snprintf(message, message_size, "%.400s: %s", directory, strerror(errno));
     if (ok && !directory_make(&d, directory)) {
-        snprintf(message, message_size, "%s: the directory cannot be made: %s", directory, strerror(errno));
+        snprintf(message, message_size, "%.400s: the directory cannot be made: %s", directory, strerror(errno));
         ok = false;
     }
     for (size_t i = 0; ok && i < count; i++) {
         paths[i] = file_path(directory, arrays[i].name);
         ok = paths[i] && stage(&files[i], paths[i], &arrays[i]);
         if (!ok)
-            snprintf(message, message_size, "%s: it cannot be written: %s", paths[i] ? paths[i] : directory,
+            snprintf(message, message_size, "%.400s: it cannot be written: %s", paths[i] ? paths[i] : directory,
                      strerror(errno));
     }
     for (; ok && committed < count; committed++) {
         ok = cli_file_commit(&files[committed]);
         if (!ok) {
-            snprintf(message, message_size, "%s: it cannot be written: %s", paths[committed], strerror(errno));
+            snprintf(message, message_size, "%.400s: it cannot be written: %s", paths[committed], strerror(errno));
             break;
         }
     }

@@ -160,7 +160,8 @@ bool run_options_parse(struct run_options *o, const struct cli_command *self, in
         {"frozen", 0, POPT_ARG_NONE, &t.frozen, 0, "backward: the running statistics are constants", NULL},
         {"device", 0, POPT_ARG_STRING, &o->device, 0, "auto (the default), cpu, opencl, opencl:P.D or part of a name",
          "DEVICE"},
-        {"out", 0, POPT_ARG_STRING, &o->out, 0, "directory to write y.npy and the others into", "DIR"},
+        {"out", 0, POPT_ARG_STRING, &o->out, 0,
+         "directory for y, mean, var, rstd and running_*, or dx, dweight, dbias (each .npy)", "DIR"},
         POPT_TABLEEND};
     bool ok = cli_parse(self, table, argc, argv, exit_code);
     if (ok && !(parse_typed(o, self, &t) && check_together(o, self, &t))) {
