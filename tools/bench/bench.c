@@ -1,10 +1,11 @@
 /* clnorm bench: every mode of every shape against the limit of this machine's memory. */
-#include "check.h"
+#include "bench_check.h"
 #include "commands.h"
 #include "report.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,10 +60,10 @@ static int read_options(struct run *run, int argc, const char **argv)
         {"warm", 0, POPT_ARG_NONE, &o->warm, 0, "the same buffers at every call, instead of cold ones", NULL},
         POPT_TABLEEND};
     int exit_code = CLI_OK;
-    o->repeat = -1;
+    o->repeat = INT_MIN; /* not given */
     if (!cli_parse(run->self, table, argc, argv, &exit_code))
         return exit_code == CLI_OK ? -1 : exit_code;
-    if (o->repeat != -1 && (o->repeat < 1 || o->repeat > ROUNDS_LIMIT))
+    if (o->repeat != INT_MIN && (o->repeat < 1 || o->repeat > ROUNDS_LIMIT))
         return cli_error(run->self, "--repeat is %d and must be from 1 to %d", o->repeat, ROUNDS_LIMIT);
     bool known = !o->mode;
     for (int mode = 0; mode < BENCH_MODES; mode++) {
@@ -72,7 +73,7 @@ static int read_options(struct run *run, int argc, const char **argv)
     if (!known)
         return cli_error(run->self, "--mode is \"%s\" and must be train, infer or backward", o->mode);
     run->machine.warm = o->warm != 0;
-    run->machine.rounds = o->repeat == -1 ? 0 : (size_t)o->repeat;
+    run->machine.rounds = o->repeat == INT_MIN ? 0 : (size_t)o->repeat;
     return CLI_OK;
 }
 

@@ -3,7 +3,7 @@
 #ifndef CLNORM_BENCH_CASE_H
 #define CLNORM_BENCH_CASE_H
 
-#include "limits.h"
+#include "bench_limits.h"
 #include "shapes.h"
 
 enum bench_mode { BENCH_TRAIN, BENCH_INFER, BENCH_BACKWARD, BENCH_MODES };

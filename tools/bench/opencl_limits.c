@@ -1,4 +1,4 @@
-#include "limits.h"
+#include "bench_limits.h"
 
 #include <clnorm/opencl.h>
 

@@ -1,4 +1,4 @@
-#include "check.h"
+#include "bench_check.h"
 
 #include "../../tests/cases/internal.h"
 
