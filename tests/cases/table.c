@@ -150,7 +150,7 @@ static void add_running(void)
                 of((clnorm_layout)layout, &data_shapes[layout], steps ? CASE_STEPS_FORWARD : CASE_TRAIN);
             c.running.guard = CLNORM_GUARD_FINITE;
             c.data = CASE_DATA_INF_MIDDLE;
-            add(c, full_count, 8);
+            add(c, (size_t)steps, 2);
         }
     }
     for (int steps = 0; steps < 2; steps++) { /* the unbiased variance of one value is the biased one */

@@ -10,7 +10,7 @@ bool parity_html(const json_t *root, FILE *stream)
 {
     static const char mark[] = "@RESULTS@";
     const char *place = strstr(parity_page, mark);
-    char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_ENCODE_ONLY);
+    char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (!place || !text) {
         free(text);
         return false;

@@ -97,7 +97,7 @@ static int write_files(const struct cli_command *self, const struct parity *p, s
     if (ok && html->stream)
         ok = parity_html(root, html->stream) && cli_file_commit(html);
     if (ok && json->stream) {
-        ok = json_dumpf(root, json->stream, JSON_INDENT(1) | JSON_ENCODE_ONLY) == 0;
+        ok = json_dumpf(root, json->stream, JSON_INDENT(1)) == 0;
         fputc('\n', json->stream);
         ok = ok && cli_file_commit(json);
     }

@@ -1,0 +1,230 @@
+"""clnorm parity: both suites on every device, that it fails when it must, and its page in a headless browser.
+
+usage: test_parity.py usage | short_suite | full_suite | injections | page
+"""
+
+import html.parser
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+TOOL = os.environ["CLNORM_TOOL"]
+WITH_OPENCL = os.environ["CLNORM_TEST_OPENCL"] == "1"
+DEFAULT_DEVICES = "cpu,Portable Computing Language,rusticl,Intel(R) OpenCL" if WITH_OPENCL else "cpu"
+DEVICES = os.environ.get("CLNORM_TEST_DEVICES") or DEFAULT_DEVICES
+OUTPUTS = [
+    "y", "mean", "var", "rstd", "running_mean", "running_var", "dx", "dweight", "dbias", "statistics_count",
+    "statistics_mean", "statistics_var", "sums_count", "sums_dy", "sums_dy_xhat",
+]  # fmt: skip
+
+
+def check(condition, text):
+    if not condition:
+        sys.exit(f"FAILED: {text}")
+
+
+def parity(*arguments, code):
+    """Runs the program, which must end with the exit code."""
+    command = [TOOL, "parity", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    check(
+        result.returncode == code,
+        f"{' '.join(command)}: exit code {result.returncode}, not {code}\n{result.stdout[-4000:]}{result.stderr}",
+    )
+    return result
+
+
+def load(path):
+    """The results, after the same check that `python -m json.tool` makes."""
+    subprocess.run([sys.executable, "-m", "json.tool", path], stdout=subprocess.DEVNULL, check=True)
+    with open(path, encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+def case_names(suite):
+    return parity("--suite", suite, "--list", code=0).stdout.split()
+
+
+def run_suite(suite, directory):
+    path = os.path.join(directory, "parity.json")
+    result = parity("--devices", DEVICES, "--suite", suite, "--json", path, code=0)
+    print(result.stdout)
+    results = load(path)
+    names, wanted = case_names(suite), DEVICES.split(",")
+    check(results["suite"] == suite and results["inject"] is None, "the head of the JSON file")
+    check(len(results["devices"]) == len(wanted), f"{len(results['devices'])} devices for {wanted}")
+    check(len({device["device"] for device in results["devices"]}) == len(wanted), "a device is there twice")
+    for device in results["devices"]:
+        check([r["case"] for r in device["results"]] == names, f"{device['device']}: not the cases of --list")
+        check(all(r["pass"] for r in device["results"]), f"{device['device']}: a case failed")
+        check(all(r["outputs"] for r in device["results"]), f"{device['device']}: a case has no output")
+        check(sorted(device["summary"]) == sorted(OUTPUTS), f"{device['device']}: outputs {sorted(device['summary'])}")
+    total = len(names) * len(wanted)
+    check(results["passed"] == total and results["failed"] == 0, "the sums of the JSON file")
+    check(result.stdout.splitlines()[-1] == f"{total} passed, 0 failed", "the last line")
+
+
+def full_suite(directory):
+    check(len(case_names("full")) >= 600, "fewer than 600 cases")
+    run_suite("full", directory)
+
+
+def short_suite(directory):
+    run_suite("short", directory)
+
+
+# Of no samples nothing is written but counts, sums and gradients of 0; where eps = 0 meets a variance of 0 the formulas give NaN.
+EMPTY = ["y", "mean", "var", "rstd", "dx", "statistics_mean", "statistics_var"]
+NOT_FINITE = ["y", "rstd", "dx", "dweight"]
+
+
+def can_be_spoiled(result, output):
+    """Has the case a finite value of the output?"""
+    if output not in result["outputs"]:
+        return False
+    if "_n0c" in result["case"]:
+        return output not in EMPTY
+    return not (result["case"].endswith("constant0.1_eps0") and output in NOT_FINITE)
+
+
+def injections(directory):
+    """Of each output one value is off by twice its tolerance, or is a NaN: every case that has the output fails by it."""
+    path = os.path.join(directory, "parity.json")
+    for output in OUTPUTS:
+        for kind in ("", ":nan"):
+            # Every case on the CPU; on the other devices those of one small shape, which have every output.
+            for devices, part in (("cpu", "_"), (DEVICES, "_n5c4_" if output[0] != "y" else "_n5c4")):
+                arguments = ["--devices", devices, "--case", part, "--inject", output + kind, "--json", path]
+                suite = "short" if part == "_" else "full"
+                result = parity("--suite", suite, *arguments, code=1)
+                results = load(path)
+                check(results["inject"] == output + kind, "inject in the JSON file")
+                for device in results["devices"]:
+                    spoiled = [r for r in device["results"] if can_be_spoiled(r, output)]
+                    check(spoiled, f"{device['device']} {output}: no case")
+                    for r in device["results"]:
+                        where = f"{device['device']} {r['case']} with {output}{kind} spoiled"
+                        if r in spoiled:
+                            check(not r["pass"] and not r["outputs"][output]["pass"], f"{where} passed")
+                            worst = r["outputs"][output]["worst"]
+                            check(worst == "Infinity" if kind else float(worst) > 1, f"{where}: error {worst}")
+                            check(f"FAILED {r['case']}: " in result.stdout, f"{where} is not told")
+                        else:
+                            check(r["pass"], f"{where} failed, which it does not have: {r['message']}")
+                check(results["failed"] > 0, "none failed")
+    print(f"{len(OUTPUTS)} outputs, both kinds: every spoiled case failed, no other did")
+
+
+def usage(directory):
+    """Wrong usage: one line on stderr, exit code 2, no file."""
+    page = os.path.join(directory, "page.html")
+    for arguments, sentence in (
+        (["--suite", "long"], "--suite is 'long'"),
+        (["--inject", "z"], "--inject is 'z'"),
+        (["--inject", "y:inf"], "--inject is 'y:inf'"),
+        (["--inject", "dx", "--case", "nc_train_n1c1_"], "none of the 1 cases has the output dx"),
+        (["--case", "no such case"], "--case is 'no such case'"),
+        (["--devices", "no such device"], "no such device"),
+        (["--devices", "cpu,,cpu"], "between commas"),
+        (["--json", os.path.join(directory, "none", "x.json")], "cannot be written"),
+        (["--wrong"], "--wrong"),
+        (["operand"], "operand"),
+    ):
+        result = parity("--html", page, *arguments, code=2)
+        check(result.stdout == "" and result.stderr.count("\n") == 1, f"{arguments}: {result.stderr}")
+        check(sentence in result.stderr, f"{arguments}: {result.stderr}")
+        check(os.listdir(directory) == [], f"{arguments} left {os.listdir(directory)}")
+    result = parity("--devices", "cpu,cpu", "--case", "nc_train_n1c1_", code=0)
+    check(result.stdout.splitlines()[-1] == "1 passed, 0 failed", "a device named twice ran twice")
+    result = parity("--help", code=0)
+    check("--inject" in result.stdout and result.stderr == "", "--help")
+
+
+class Page(html.parser.HTMLParser):
+    """What is looked for in the page: the attributes of body, the cells of the rows of the table of cases."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.rows, self.external, self.in_cell, self.canvases = {}, [], [], False, 0
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "body":
+            self.body = attributes
+        if tag == "canvas":
+            self.canvases += 1
+        if tag == "tr":
+            self.case = attributes.get("class") == "case"
+            if self.case:
+                self.rows.append([])
+        if tag == "td" and self.case:
+            self.rows[-1].append("")
+            self.in_cell = True
+        self.external += [v for k, v in attributes.items() if k in ("src", "href", "data") and v]
+
+    def handle_endtag(self, tag):
+        if tag == "td":
+            self.in_cell = False
+
+    def handle_data(self, data):
+        if self.in_cell:
+            self.rows[-1][-1] += data
+
+
+def open_page(path, fragment, directory):
+    browser = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
+    check(browser, "no Chromium: install Debian's package chromium")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        f"--user-data-dir={os.path.join(directory, 'profile')}", "--virtual-time-budget=60000", "--enable-logging=stderr",
+        "--dump-dom", f"file://{path}{fragment}",
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    check(result.returncode == 0, f"{browser}: exit code {result.returncode}: {result.stderr[-2000:]}")
+    console = [line for line in result.stderr.splitlines() if ":CONSOLE" in line]
+    check(not console, f"the page logs {console}")
+    found = Page()
+    found.feed(result.stdout)
+    check(found.body.get("data-errors") == "0", f"errors of the script: {found.body}")
+    check(found.body.get("data-rows") == str(len(found.rows)), f"{len(found.rows)} rows, said to be {found.body}")
+    check(not found.external, f"the page asks for {found.external}")
+    return found
+
+
+def page(directory):
+    json_path, path = os.path.join(directory, "parity.json"), os.path.join(directory, "parity.html")
+    files = ["--devices", DEVICES, "--suite", "short", "--json", json_path, "--html", path]
+    parity(*files, "--inject", "mean", code=1)
+    results = load(json_path)
+    expected = [(d["device"], r["case"], r) for d in results["devices"] for r in d["results"]]
+
+    found = open_page(path, "", directory)
+    check([tuple(r[:2]) for r in found.rows] == [e[:2] for e in expected], "the rows are not the results")
+    check([r[2] for r in found.rows] == ["pass" if e[2]["pass"] else "FAIL" for e in expected], "the column result")
+    check(found.canvases == len(results["devices"]), f"{found.canvases} maps of where the errors sit")
+
+    some = [e for e in expected if e[0] == expected[-1][0] and not e[2]["pass"] and "nsc_" in e[1]]
+    found = open_page(path, f"#part=nsc_&result=failed&device={expected[-1][0]}", directory)
+    check(0 < len(some) < len(expected), "the filter has nothing to do")
+    check([tuple(r[:2]) for r in found.rows] == [e[:2] for e in some], "the filter shows other rows")
+
+    found = open_page(path, "#output=y&sort=worst&down=1", directory)
+    y = sorted((float(e[2]["outputs"]["y"]["worst"]) for e in expected if "y" in e[2]["outputs"]), reverse=True)
+    shown = [float(row[4]) for row in found.rows]
+    check(len(shown) == len(y), f"{len(shown)} rows of y, not {len(y)}")
+    check(all(abs(a - b) <= 0.006 * b for a, b in zip(shown, y)), "the rows are not in order of the error of y")
+    print(f"{len(expected)} rows, filtered {len(some)}, sorted {len(y)}; no error of the script, nothing external")
+
+
+def main():
+    tests = {"usage": usage, "short_suite": short_suite, "full_suite": full_suite, "injections": injections, "page": page}
+    check(len(sys.argv) == 2 and sys.argv[1] in tests, f"name one of {', '.join(tests)}")
+    with tempfile.TemporaryDirectory(prefix="clnorm-parity-") as directory:
+        tests[sys.argv[1]](directory)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+/* The fp64 reference against numbers worked out by hand, the stepwise form of backward, and central differences. */
+#include "reference.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+enum { N = 3, C = 4, S = 5, ELEMENTS = N * C * S };
+
+static uint32_t state;
+
+static double draw(void) /* in (−1, 1), from a linear congruential generator (Knuth's constants) */
+{
+    state = state * 1664525u + 1013904223u;
+    return (double)(int32_t)state * 0x1p-31;
+}
+
+struct data {
+    double x[ELEMENTS], dy[ELEMENTS], weight[C], bias[C], mean[C], var[C];
+};
+
+static struct data make_data(const struct reference_problem *p)
+{
+    struct data d;
+    state = 7;
+    for (size_t i = 0; i < reference_elements(p); i++) {
+        d.x[i] = 3 + 2 * draw();
+        d.dy[i] = draw();
+    }
+    for (size_t c = 0; c < p->c; c++) {
+        d.weight[c] = draw();
+        d.bias[c] = draw();
+    }
+    reference_statistics(p, d.x, d.mean, d.var);
+    return d;
+}
+
+static const struct reference_problem problems[] = {
+    {REFERENCE_NC, N *S, C, 1, 1e-5}, {REFERENCE_NCS, N, C, S, 1e-5}, {REFERENCE_NSC, N, C, S, 1e-3}};
+
+START_TEST(by_hand)
+{
+    /* One channel {1, 2, 3, 6}: mean 3, variance (4 + 1 + 0 + 9)/4 = 3.5; eps 0.5 makes rstd exactly 1/2. */
+    const struct reference_problem p = {REFERENCE_NC, 4, 1, 1, 0.5};
+    const double x[] = {1, 2, 3, 6}, dy[] = {1, 0, 0, 3}, weight[] = {2}, bias[] = {10};
+    double mean, var, y[4], dx[4], dweight, dbias;
+    reference_statistics(&p, x, &mean, &var);
+    ck_assert_double_eq(mean, 3);
+    ck_assert_double_eq(var, 3.5);
+    reference_apply(&p, x, &mean, &var, weight, bias, y);
+    const double want_y[] = {8, 9, 10, 13};
+    /* Σdy = 4, x̂ = {−1, −1/2, 0, 3/2}, Σdy·x̂ = −1 + 9/2 = 7/2; dx = 2·1/2·(dy − 1 − x̂·7/8) */
+    const double want_dx[] = {0.875, -0.5625, -1, 0.6875};
+    reference_backward(&p, x, dy, &mean, &var, weight, false, dx, &dweight, &dbias);
+    ck_assert_double_eq(dbias, 4);
+    ck_assert_double_eq(dweight, 3.5);
+    for (int i = 0; i < 4; i++) {
+        ck_assert_double_eq(y[i], want_y[i]);
+        ck_assert_double_eq(dx[i], want_dx[i]);
+    }
+    reference_backward(&p, x, dy, &mean, &var, weight, true, dx, NULL, NULL);
+    for (int i = 0; i < 4; i++)
+        ck_assert_double_eq(dx[i], dy[i]);
+    double running_mean = 1, running_var = 2;
+    reference_running(1, 4, &mean, &var, 0.25, false, &running_mean, &running_var);
+    ck_assert_double_eq(running_mean, 1.5);
+    ck_assert_double_eq(running_var, 2.375);
+    running_var = 2;
+    reference_running(1, 8, &mean, &var, 0.5, true, &running_mean, &running_var);
+    ck_assert_double_eq(running_var, 3); /* (2 + 3.5·8/7)/2 */
+    running_var = 2;
+    reference_running(1, 1, &mean, &var, 1, true, &running_mean, &running_var);
+    ck_assert_double_eq(running_var, 3.5);
+}
+END_TEST
+
+START_TEST(large_mean)
+{
+    const struct reference_problem p = {REFERENCE_NC, 4, 1, 1, 0};
+    const double x[] = {1e12 + 1, 1e12 + 2, 1e12 + 3, 1e12 + 6};
+    double mean, var;
+    reference_statistics(&p, x, &mean, &var);
+    ck_assert_double_eq(mean, 1e12 + 3);
+    ck_assert_double_eq(var, 3.5);
+}
+END_TEST
+
+START_TEST(index_of_every_layout)
+{
+    const struct reference_problem nc = {REFERENCE_NC, 2, 3, 1, 0}, ncs = {REFERENCE_NCS, 2, 3, 4, 0},
+                                   nsc = {REFERENCE_NSC, 2, 3, 4, 0};
+    ck_assert_uint_eq(reference_index(&nc, 1, 2, 0), 1 * 3 + 2);
+    ck_assert_uint_eq(reference_index(&ncs, 1, 2, 3), (1 * 3 + 2) * 4 + 3);
+    ck_assert_uint_eq(reference_index(&nsc, 1, 2, 3), (1 * 4 + 3) * 3 + 2);
+    ck_assert_uint_eq(reference_elements(&ncs), 24);
+}
+END_TEST
+
+START_TEST(stepwise_form_is_the_same)
+{
+    const struct reference_problem *p = &problems[_i];
+    const struct data d = make_data(p);
+    double dx[2][ELEMENTS], dweight[2][C], dbias[2][C];
+    reference_backward(p, d.x, d.dy, d.mean, d.var, d.weight, false, dx[0], dweight[0], dbias[0]);
+    reference_backward_stepwise(p, d.x, d.dy, d.mean, d.var, d.weight, dx[1], dweight[1], dbias[1]);
+    for (size_t i = 0; i < reference_elements(p); i++)
+        ck_assert_double_le(fabs(dx[0][i] - dx[1][i]), 1e-14);
+    for (size_t c = 0; c < p->c; c++) {
+        ck_assert_double_le(fabs(dweight[0][c] - dweight[1][c]), 1e-14);
+        ck_assert_double_le(fabs(dbias[0][c] - dbias[1][c]), 1e-14);
+    }
+}
+END_TEST
+
+/* Σ dy·y; frozen: with the statistics of d, else with those of d's x. */
+static double loss(const struct reference_problem *p, const struct data *d, bool frozen)
+{
+    double mean[C], var[C], y[ELEMENTS], sum = 0;
+    reference_statistics(p, d->x, mean, var);
+    reference_apply(p, d->x, frozen ? d->mean : mean, frozen ? d->var : var, d->weight, d->bias, y);
+    for (size_t i = 0; i < reference_elements(p); i++)
+        sum += d->dy[i] * y[i];
+    return sum;
+}
+
+static double slope(const struct reference_problem *p, struct data *d, double *at, bool frozen)
+{
+    const double step = 1e-5, here = *at;
+    *at = here + step;
+    const double above = loss(p, d, frozen);
+    *at = here - step;
+    const double below = loss(p, d, frozen);
+    *at = here;
+    return (above - below) / (2 * step);
+}
+
+START_TEST(central_differences)
+{
+    const struct reference_problem *p = &problems[_i / 2];
+    const bool frozen = _i % 2;
+    struct data d = make_data(p);
+    double dx[ELEMENTS], dweight[C], dbias[C];
+    reference_backward(p, d.x, d.dy, d.mean, d.var, d.weight, frozen, dx, dweight, dbias);
+    for (size_t i = 0; i < reference_elements(p); i++)
+        ck_assert_double_le(fabs(slope(p, &d, &d.x[i], frozen) - dx[i]), 1e-8);
+    for (size_t c = 0; c < p->c; c++) {
+        ck_assert_double_le(fabs(slope(p, &d, &d.weight[c], frozen) - dweight[c]), 1e-8);
+        ck_assert_double_le(fabs(slope(p, &d, &d.bias[c], frozen) - dbias[c]), 1e-8);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("reference");
+    TCase *tcase = tcase_create("reference");
+    tcase_add_test(tcase, by_hand);
+    tcase_add_test(tcase, large_mean);
+    tcase_add_test(tcase, index_of_every_layout);
+    tcase_add_loop_test(tcase, stepwise_form_is_the_same, 0, 3);
+    tcase_add_loop_test(tcase, central_differences, 0, 6);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
