@@ -67,7 +67,7 @@ static int check_compare(void)
     for (size_t i = 0; i < elements; i++) /* or the checks above would let much through */
         expect(error.dx[i] < limit, "the differences are known to better than 1e-8");
 
-    /* A constant for the mean makes the terms through mean and variance disappear: another gradient, that must not pass. */
+    /* With constants for mean and variance the terms through them disappear: another gradient, that must not pass. */
     reference_backward(&problem, d.x, d.dy, d.mean, d.var, d.weight, true, right.dx, right.dweight, right.dbias);
     expect(!compare(right.dx, numeric.dx, NULL, limit, elements).pass, "frozen dx for batch dx is found");
     check_data_draw(&d, &problem, 42, true, false);

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 
 import support
 
@@ -23,6 +24,8 @@ KEYS = {
     "subgroups": bool,
     "tuning": str,
 }
+
+UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
 
 
 class Devices(support.ToolTest):
@@ -82,17 +85,18 @@ class Devices(support.ToolTest):
                 self.assertEqual(rows["work-group size"], str(device["work_group_size"]))
                 yes = {name: ("no", "yes")[device[name]] for name in ("fp64", "fp16", "subgroups")}
                 self.assertEqual(rows["has"], ", ".join(f"{name} {value}" for name, value in yes.items()))
-                for label, key in (("memory", "memory"), ("max allocation", "max_allocation"), ("local memory", "local_memory")):
+                for label in ("memory", "max allocation", "local memory"):
                     value, unit = rows[label].split()
-                    exact = device[key] / 1024 ** ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"].index(unit)
+                    exact = device[label.replace(" ", "_")] / 1024 ** UNITS.index(unit)
                     self.assertAlmostEqual(float(value), exact, delta=0.05 + 1e-9, msg=label)
 
     def test_wrong_usage(self):
         self.assert_refused(["devices", "--jason"], "clnorm devices: --jason: unknown option")
         self.assert_refused(["devices", "cpu"], "clnorm devices: cpu: no such operand")
         with open("/dev/full", "w", encoding="ascii") as full:
-            result = support.subprocess.run([support.TOOL, "devices"], stdout=full, stderr=support.subprocess.PIPE, check=False)
-        self.assertEqual((result.returncode, result.stderr), (1, b"clnorm devices: standard output cannot be written\n"))
+            result = subprocess.run([support.TOOL, "devices"], stdout=full, stderr=subprocess.PIPE, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr, b"clnorm devices: standard output cannot be written\n")
 
 
 if __name__ == "__main__":

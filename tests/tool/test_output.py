@@ -23,6 +23,7 @@ class OutputTest(support.ToolTest):
         self.save("m.npy", rng.normal(size=4))
         self.save("v.npy", rng.uniform(0.5, 2, size=4))
         self.common = {"layout": "nc", "x": "x.npy", "device": "cpu"}
+        self.train_files = ["mean.npy", "rstd.npy", "var.npy", "y.npy"]
         self.running = {"running_mean": "m.npy", "running_var": "v.npy"}
 
     def arguments(self, out="out", **options):
@@ -69,7 +70,7 @@ class Files(OutputTest):
                 result = self.clnorm(*self.arguments(out=out))
                 self.assertEqual((result.returncode, result.stderr), (0, ""))
                 names = sorted(os.listdir(self.path(out)))
-                self.assertEqual([name for name in names if name.endswith(".npy")], ["mean.npy", "rstd.npy", "var.npy", "y.npy"])
+                self.assertEqual([name for name in names if name.endswith(".npy")], self.train_files)
                 self.assertEqual(np.load(os.path.join(self.path(out), "y.npy")).shape, (6, 4))
 
     def test_files_are_replaced(self):
@@ -125,7 +126,7 @@ class Refused(OutputTest):
         self.refuse("kept/new/n+: the directory cannot be made", out=f"kept/new/{long}n")
 
     def test_disk_is_full(self):
-        """A limit on the size of files stands in for a full disk; the empty batch writes a short y before a long mean."""
+        """A limit on the size of files stands in for it; the empty batch writes a short y before a long mean."""
         for samples, limits, name in ((2, (0, 100, 5000, 130000, 200000), "y"), (0, (128, 5000, 119000), "mean")):
             self.save("x.npy", np.zeros((samples, 30000)))
             for limit in limits:

@@ -95,7 +95,8 @@ class WrongUsage(support.ToolTest):
         self.refuse_run("--out is missing", out=None)
         self.refuse_run("--dy is missing", mode="backward")
         self.refuse_run("--running-mean and --running-var are missing; --mode infer", mode="infer")
-        self.refuse_run("--running-mean and --running-var are missing; --frozen", mode="backward", dy="x.npy", frozen=True)
+        both = "--running-mean and --running-var are missing"
+        self.refuse_run(both + "; --frozen", mode="backward", dy="x.npy", frozen=True)
         self.refuse_run("--running-var is missing", running_mean="four.npy")
         self.refuse_run("--running-mean is missing", running_var="four.npy")
         self.refuse_run("--count is missing", average="cumulative")

@@ -34,8 +34,8 @@ static struct reference_problem problem_of(const struct layout_case *l, const cl
     return p;
 }
 
-/* What the library promises of f32 (clnorm_backward in <clnorm/clnorm.h>), beside what the differences are known to. In the
- * promise for dx the largest term of the channel counts. */
+/* What the library promises of f32 (clnorm_backward in <clnorm/clnorm.h>), beside what the differences are known to. In
+ * the promise for dx the largest term of the channel counts. */
 static void add_f32_bounds(const struct check_data *d, struct gradients *tolerance)
 {
     const struct reference_problem *p = &d->problem;

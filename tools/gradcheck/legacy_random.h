@@ -1,5 +1,5 @@
-/* The stream of NumPy's legacy generator: np.random.seed(s), then np.random.randn(): MT19937, and Marsaglia's polar method with
- * the second value of each pair kept for the next call. */
+/* The stream of NumPy's legacy generator: np.random.seed(s), then np.random.randn(): MT19937, and Marsaglia's polar
+ * method with the second value of each pair kept for the next call. */
 #ifndef CLNORM_TOOLS_GRADCHECK_LEGACY_RANDOM_H
 #define CLNORM_TOOLS_GRADCHECK_LEGACY_RANDOM_H
 

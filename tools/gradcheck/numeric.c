@@ -46,8 +46,8 @@ static void forward(const struct check_data *d, double *y)
     reference_apply(&d->problem, d->x, mean, var, d->weight, d->bias, y);
 }
 
-/* dL/d(*parameter), a value inside *d. The differences of y are summed, not those of L: what a step leaves alone cancels
- * exactly. The step is what the sum in floating point makes of it. */
+/* dL/d(*parameter), a value inside *d. The differences of y are summed, not those of L: what a step leaves alone
+ * cancels exactly. The step is what the sum in floating point makes of it. */
 static double central_difference(struct check_data *d, double *parameter, double step)
 {
     double above[CHECK_ELEMENTS], below[CHECK_ELEMENTS];
@@ -63,7 +63,8 @@ static double central_difference(struct check_data *d, double *parameter, double
     return (double)(sum / ((long double)high - low));
 }
 
-/* Truncation: D(h) = L' + k·h² + O(h⁴), so D(2h) − D(h) = 3·k·h², three times what D(h) is off by; taken whole, for O(h⁴). */
+/* Truncation: D(h) = L' + k·h² + O(h⁴), so D(2h) − D(h) = 3·k·h², three times what D(h) is off by; taken whole, to
+ * cover O(h⁴). */
 static void difference_list(struct check_data *d, double *parameters, size_t count, double *numeric, double *error)
 {
     for (size_t i = 0; i < count; i++) {
@@ -72,8 +73,8 @@ static void difference_list(struct check_data *d, double *parameters, size_t cou
     }
 }
 
-/* Rounding, per channel. The reference works in long double and rounds mean, var and y to double, each by a relative 2^-53:
- * y moves by that times |y| + |weight|·rstd·|mean| + |weight·x̂|. Twice, over 2h. */
+/* Rounding, per channel. The reference works in long double and rounds mean, var and y to double, each by a relative
+ * 2^-53: y moves by that times |y| + |weight|·rstd·|mean| + |weight·x̂|. Twice, over 2h. */
 static void rounding(const struct check_data *d, double *error)
 {
     double y[CHECK_ELEMENTS];

@@ -17,7 +17,7 @@ struct check_data {
     double weight[CHECK_C], bias[CHECK_C], mean[CHECK_C], var[CHECK_C];
 };
 
-/* Draws x, weight, bias and dy, in this order, from NumPy's legacy stream of this seed, and then, if frozen, mean and var.
+/* Draws x, weight, bias and dy, in this order, from NumPy's legacy stream of this seed; then, if frozen, mean and var.
  * as_f32: all values are rounded to f32 first, so that a device can be given the very same. */
 void check_data_draw(struct check_data *d, const struct reference_problem *problem, uint32_t seed, bool frozen,
                      bool as_f32);

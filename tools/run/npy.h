@@ -1,5 +1,5 @@
-/* NumPy's .npy files, format versions 1.0 to 3.0, with little-endian f32 in C order: what the norms take and give. Anything
- * else is refused with one sentence that names the file, what it is and what it must be. */
+/* NumPy's .npy files, format versions 1.0 to 3.0, with little-endian f32 in C order: what the norms take and give.
+ * Anything else is refused with one sentence that names the file, what it is and what it must be. */
 #ifndef CLNORM_TOOLS_NPY_H
 #define CLNORM_TOOLS_NPY_H
 

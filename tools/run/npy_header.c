@@ -1,4 +1,4 @@
-/* The header of a .npy file is the text of a Python dictionary: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }.
+/* The header of a .npy file is a Python dictionary as text: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }.
  * NumPy reads it as any Python literal; the keys may stand in any order, strings in either quote, and files that were
  * written by Python 2 may have an L behind a size. */
 #include "npy.h"

@@ -12,8 +12,8 @@ struct output_array {
     const float *data;
 };
 
-/* Makes the directory and its parents, writes every array beside its target, then renames them all. false: message holds one
- * sentence, the arrays' files are not there and the directories that were not there before are gone again. */
+/* Makes the directory and its parents, writes every array beside its target, then renames them all. false: message
+ * holds one sentence, no file of this run is there, and the directories that were not there before are gone again. */
 bool output_write(const char *directory, const struct output_array *arrays, size_t count, char *message,
                   size_t message_size);
 

@@ -99,8 +99,8 @@ static int read_inputs(struct run *r)
 
 /* ---- computing ------------------------------------------------------------------------------------------------- */
 
-/* Host memory for a result, filled with NaN: what the library leaves alone (statistics of no values at all) reads as the
- * formula's 0/0. */
+/* Host memory for a result, filled with NaN: what the library leaves alone (statistics of no values at all) reads as
+ * the formula's 0/0. */
 static int make_result(struct run *r, int which, int dims, const size_t *shape)
 {
     struct npy *a = &r->arrays[which].host;

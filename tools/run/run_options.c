@@ -89,8 +89,8 @@ static bool parse_typed(struct run_options *o, const struct cli_command *self, c
     return true;
 }
 
-/* Which options go with which. --bias in backward and --momentum outside train change nothing, and are let through, so that
- * one list of options serves every mode; --momentum is checked here because only a training call would. */
+/* Which options go with which. --bias in backward and --momentum outside train change nothing, and are let through, so
+ * that one list of options serves every mode; --momentum is checked here because only a training call would. */
 static bool check_together(const struct run_options *o, const struct cli_command *self, const struct typed *t)
 {
     bool mean = o->paths[IN_RUNNING_MEAN], var = o->paths[IN_RUNNING_VAR];
