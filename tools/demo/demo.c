@@ -59,9 +59,10 @@ static void print_results(const struct output *o)
     if (samples > 0)
         printf("mean     accuracy %15.4f  %11.4f\n", experiment_accuracy(e, o->data, true),
                experiment_accuracy(e, o->data, false));
-    printf("\ntime: %.1f s, of which %.1f s for the first step, in which kernels are compiled\n", o->seconds,
-           e->warm_up_seconds);
-    printf("report: %s/report.html\n", o->directory);
+    printf("\ntime: %.1f s", o->seconds);
+    if (o->device->kind != CLNORM_CLASS_HOST)
+        printf(", of which %.1f s for the first step, in which kernels are compiled", e->warm_up_seconds);
+    printf("\nreport: %s/report.html\n", o->directory);
 }
 
 /* Trains on the opened device and writes all that is written. */

@@ -4,6 +4,7 @@
 #include "template.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -48,40 +49,36 @@ static void values_free(struct values *v)
         free((char *)(uintptr_t)v->list[i].text);
 }
 
-/* The <svg> element of a picture of the folder, without the XML head that only a file of its own may have. */
+/* The <svg> element of a picture, without what only a file of its own may have: the XML head, and the ids that gnuplot gives in
+ * every picture, to its canvas and to symbols of points (the demo's pictures have none). */
+static void copy_svg(FILE *from, FILE *to)
+{
+    bool inside = false, symbols = false;
+    char line[4096];
+    while (fgets(line, sizeof line, from)) {
+        inside = inside || !strncmp(line, "<svg", 4);
+        symbols = symbols || !strncmp(line, "<defs>", 6);
+        if (!strcmp(line, "<g id=\"gnuplot_canvas\">\n"))
+            fputs("<g>\n", to);
+        else if (inside && !symbols)
+            fputs(line, to);
+        symbols = symbols && strncmp(line, "</defs>", 7) != 0;
+    }
+}
+
 static void add_svg(struct values *v, const struct output *o, const char *name, const char *file)
 {
     char *path = output_path(o, file, ""), *text = NULL;
     size_t size = 0;
     FILE *from = path ? fopen(path, "rb") : NULL, *to = from ? open_memstream(&text, &size) : NULL;
-    bool inside = false;
-    char line[4096];
-    while (to && fgets(line, sizeof line, from)) {
-        const char *begin = inside ? line : strstr(line, "<svg");
-        if (begin) {
-            fputs(begin, to);
-            inside = true;
-        }
+    if (to) {
+        copy_svg(from, to);
+        fclose(to);
     }
     if (from)
         fclose(from);
-    if (to && fclose(to) != 0)
-        inside = false;
     free(path);
-    if (!inside) {
-        free(text);
-        text = NULL;
-    }
     add_text(v, name, text);
-}
-
-/* The mean over the seeds of the loss at a step. */
-static double mean_loss(const struct experiment *e, bool batch_norm, int step)
-{
-    double sum = 0;
-    for (size_t seed = 0; seed < e->seeds; seed++)
-        sum += e->trainings[seed][batch_norm].losses[step];
-    return sum / (double)e->seeds;
 }
 
 static double mean_seconds(const struct experiment *e, bool batch_norm)
@@ -95,8 +92,7 @@ static double mean_seconds(const struct experiment *e, bool batch_norm)
 static void add_losses(struct values *v, const struct experiment *e)
 {
     for (int norm = 0; norm < 2; norm++) {
-        double first = mean_loss(e, norm, 0), last = mean_loss(e, norm, TRAINING_STEPS - 1);
-        add(v, norm ? "loss_with" : "loss_without", "%.3f → %.3f", first, last);
+        double first = experiment_loss(e, norm, 0), last = experiment_loss(e, norm, TRAINING_STEPS - 1);
         add(v, norm ? "loss_with_first" : "loss_without_first", "%.3f", first);
         add(v, norm ? "loss_with_last" : "loss_without_last", "%.3f", last);
         add(v, norm ? "seconds_with" : "seconds_without", "%.1f s", mean_seconds(e, norm));
@@ -134,6 +130,12 @@ static void add_accuracies(struct values *v, const struct output *o)
     add_text(v, "accuracy_rows", text);
 }
 
+/* No "-0.000" in a table of three decimals. */
+static double tidy(double value)
+{
+    return value > -0.0005 && value < 0.0005 ? 0 : value;
+}
+
 /* Mean and deviation of the first layer before each epoch, a row a network; and what lies outside of the histogram. */
 static void add_observations(struct values *v, const struct output *o, int stage)
 {
@@ -149,12 +151,18 @@ static void add_observations(struct values *v, const struct output *o, int stage
             double values = (double)observation_values(at);
             double share = (at->counts[HISTOGRAM_BELOW] + at->counts[HISTOGRAM_ABOVE]) / values;
             outside = share > outside ? share : outside;
-            fprintf(to, "<td>mean %.3f, deviation %.3f</td>", at->mean, at->standard_deviation);
+            fprintf(to, "<td>%.3f ± %.3f</td>", tidy(at->mean), at->standard_deviation);
         }
         fprintf(to, "</tr>\n");
     }
     if (to)
         fclose(to);
+    for (int norm = 0; norm < 2 && stage == BEFORE_ACTIVATION; norm++) {
+        const struct observation *first = &trainings[norm].observations[0][stage];
+        const struct observation *last = &trainings[norm].observations[TRAINING_EPOCHS - 1][stage];
+        add(v, norm ? "shift_with" : "shift_without", "%.2g and %.2g", fabs((double)last->mean - first->mean),
+            fabs((double)last->standard_deviation - first->standard_deviation));
+    }
     add_text(v, stage == BEFORE_ACTIVATION ? "moments_before" : "moments_after", text);
     const char *name = stage == BEFORE_ACTIVATION ? "outside_before" : "outside_after";
     if (outside > 0)
@@ -174,10 +182,9 @@ static void add_facts(struct values *v, const struct output *o)
     add(v, "values", "%d", TRAINING_OBSERVED * NETWORK_WIDTH);
     add(v, "subject", "%s", o->subject);
     add(v, "mean_of_seeds", e->seeds > 1 ? ", mean of %zu seeds" : "", e->seeds);
-    add(v, "several", "%s", e->seeds > 1 ? "yes" : "");
     add(v, "trainings", "%zu", 2 * e->seeds);
     add(v, "seconds", "%.0f s", o->seconds);
-    add(v, "warm_up", "%.1f s", e->warm_up_seconds);
+    add(v, "warm_up", host ? "" : "%.1f s", e->warm_up_seconds);
     add(v, "command", "clnorm demo covariate-shift --data %s --device %s --seeds %zu --out DIR",
         digits ? "digits" : "random", o->device->id, e->seeds);
     add(v, "device", "%s", o->device->name);

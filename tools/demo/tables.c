@@ -41,6 +41,10 @@ static void write_losses(FILE *stream, const struct output *o)
                 fprintf(stream, "%zu,%d,%d,%.9g\n", seed, norm, step, t->losses[step]);
         }
     }
+    for (int norm = 0; norm < 2; norm++) {
+        for (int step = 0; step < TRAINING_STEPS; step++)
+            fprintf(stream, "mean,%d,%d,%.9g\n", norm, step, experiment_loss(o->experiment, norm, step));
+    }
 }
 
 /* Calls print for every observation; epochs count from 1. */
@@ -64,14 +68,17 @@ static void print_histogram(FILE *stream, const char *key, const struct observat
 {
     const double width = (double)(HISTOGRAM_HIGH - HISTOGRAM_LOW) / HISTOGRAM_BINS;
     double values = (double)observation_values(observation);
-    for (int bin = 0; bin < HISTOGRAM_BINS; bin++)
-        fprintf(stream, "%s,%.6g,%.6g,%d,%.6g\n", key, HISTOGRAM_LOW + bin * width, HISTOGRAM_LOW + (bin + 1) * width,
-                (int)observation->counts[bin], observation->counts[bin] / values);
+    for (int bin = 0; bin < HISTOGRAM_BINS; bin++) {
+        double low = HISTOGRAM_LOW + bin * width, high = HISTOGRAM_LOW + (bin + 1) * width;
+        int zeros = low <= 0 && 0 < high ? (int)observation->counts[HISTOGRAM_ZERO] : 0;
+        fprintf(stream, "%s,%.6g,%.6g,%d,%.6g,%d\n", key, low, high, (int)observation->counts[bin],
+                observation->counts[bin] / values, zeros);
+    }
 }
 
 static void write_histograms(FILE *stream, const struct output *o)
 {
-    fprintf(stream, "seed,batch_norm,before_epoch,activation,bin_low,bin_high,count,share\n");
+    fprintf(stream, "seed,batch_norm,before_epoch,activation,bin_low,bin_high,count,share,zero\n");
     each_observation(stream, o, print_histogram);
 }
 

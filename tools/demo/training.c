@@ -179,6 +179,14 @@ size_t observation_values(const struct observation *o)
     return values;
 }
 
+double experiment_loss(const struct experiment *e, bool batch_norm, size_t step)
+{
+    double sum = 0;
+    for (size_t seed = 0; seed < e->seeds; seed++)
+        sum += e->trainings[seed][batch_norm].losses[step];
+    return sum / (double)e->seeds;
+}
+
 double experiment_accuracy(const struct experiment *e, const struct data *data, bool batch_norm)
 {
     size_t correct = 0;

@@ -42,6 +42,8 @@ void experiment_free(struct experiment *e);
 
 /* Values behind an observation. */
 size_t observation_values(const struct observation *o);
+/* The mean over the seeds of the loss before a step. */
+double experiment_loss(const struct experiment *e, bool batch_norm, size_t step);
 /* The mean over the seeds of the share of held-out samples told right. */
 double experiment_accuracy(const struct experiment *e, const struct data *data, bool batch_norm);
 
