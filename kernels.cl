@@ -138,6 +138,9 @@ typedef float acc;
 #define ANY(condition)  (condition)
 #endif
 
+/* Two rules for rusticl (Mesa 22.3): a function never writes to a struct that it takes by value (it would write to the caller's), and a
+ * kernel copies its struct argument before any branch (in a branch it would be read as if it were uniform). */
+
 /* ---- error-free arithmetic ------------------------------------------------------------------------------------- */
 
 /* A sum hi + lo of two floats. */
@@ -197,9 +200,8 @@ static ulong count_join(float hi, float lo)
 static pair pair_add_multiple(pair p, ulong n, acc d)
 {
     float2 count = count_split(n);
-    pair product = two_product((acc)(count.x), d);
-    p = pair_add_pair(p, product);
-    return pair_add(p, count.y * d);
+    pair sum = pair_add_pair(p, two_product((acc)(count.x), d));
+    return pair_add(sum, count.y * d);
 }
 
 /* p / n to nearly twice the precision of a float, whatever the device's division is off by; exact quotients come out exact. */
@@ -284,8 +286,9 @@ static moments moments_about(acc pivot, uint n, acc s, acc q)
 
 /* Merges the moments of the work-items of a work-group; work-items `merged` apart and multiples of it share a group. The result is
  * at local id below `merged`. Both are powers of two. */
-static moments moments_merge_work_group(moments t, uint merged, local moments *scratch)
+static moments moments_merge_work_group(moments mine, uint merged, local moments *scratch)
 {
+    moments t = mine;
     uint lid = (uint)get_local_id(0);
     for (uint half_size = WG / 2; half_size >= merged && half_size > 0; half_size /= 2) {
         if (lid >= half_size && lid < 2 * half_size)
@@ -311,8 +314,9 @@ static dots dots_merge(dots a, dots b)
     return t;
 }
 
-static dots dots_merge_work_group(dots t, uint merged, local dots *scratch)
+static dots dots_merge_work_group(dots mine, uint merged, local dots *scratch)
 {
+    dots t = mine;
     uint lid = (uint)get_local_id(0);
     for (uint half_size = WG / 2; half_size >= merged && half_size > 0; half_size /= 2) {
         if (lid >= half_size && lid < 2 * half_size)
@@ -445,8 +449,9 @@ static uint sums_about(walk *w, global const float *x, uint vectors, acc pivot, 
 }
 
 /* Near the mean of the first values, and exactly the value itself if they are all equal. */
-static acc pivot_of(walk w, global const float *x, uint vectors)
+static acc pivot_of(walk from, global const float *x, uint vectors)
 {
+    walk w = from;
     uint valid = walk_valid(&w);
     vec v = load(x + w.at + w.i, valid, (vec)(0.0f));
     acc x0 = ONE_OF(v);
@@ -478,8 +483,9 @@ static int pivot_is_far(uint n, acc s, acc q)
 }
 
 /* The moments of a walk. A block whose pivot turns out far from its mean (an outlier) is read again, from the cache. */
-static moments moments_of(walk w, global const float *x)
+static moments moments_of(walk from, global const float *x)
 {
+    walk w = from;
     moments total = moments_none();
     while (w.left > 0) {
         uint vectors = (uint)min(w.left, (ulong)BLOCK);
@@ -507,9 +513,10 @@ static moments moments_of(walk w, global const float *x)
 
 /* forward_statistics: the moments of each part of each group → partials f32[parts][7][groups]: n (2), m, s (2), var (2).
  * One work-group a part (segments) or a part and tile of columns. Reads x once: 4 bytes an element. */
-kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_statistics)(problem p, global const float *x,
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_statistics)(problem arguments, global const float *x,
                                                                                        global float *partials)
 {
+    const problem p = arguments;
     local moments scratch[WG];
     walk w = walk_start(&p);
     moments t = moments_merge_work_group(moments_of(w, x + p.x), w.merged, scratch);
@@ -556,9 +563,10 @@ static source source_of(const problem *p, const walk *w, global const float *mea
 
 /* forward_apply: y = ((x − m) − c)·a + b with a = rstd·weight, folded once a lane. Reads x, writes y: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply)(
-    problem p, global const float *x, global float *y, global const float *mean, global const float *resid,
+    problem arguments, global const float *x, global float *y, global const float *mean, global const float *resid,
     global const float *scale, global const float *weight, global const float *bias)
 {
+    const problem p = arguments;
     walk w = walk_start(&p);
     if (w.left == 0)
         return;
@@ -582,9 +590,10 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply
 /* backward_reduce: Σdy and Σ dy·((x − m) − c) of each part → partials f32[parts][4][groups], two pairs.
  * Reads x and dy once: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_reduce)(
-    problem p, global const float *x, global const float *dy, global const float *mean, global const float *resid,
+    problem arguments, global const float *x, global const float *dy, global const float *mean, global const float *resid,
     global const float *scale, global float *partials)
 {
+    const problem p = arguments;
     local dots scratch[WG];
     walk w = walk_start(&p);
     x += p.x;
@@ -628,9 +637,10 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_redu
 /* backward_apply: dx = f·dy + (q·((x − m) − c) + r) with f = weight·rstd, q = −f·rstd·mean(dy·x̂), r = −f·mean(dy), folded
  * once a lane. Reads x and dy, writes dx: 12 bytes an element; FROZEN: q = r = 0, x is not read, 8 bytes. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_apply)(
-    problem p, global const float *x, global const float *dy, global float *dx, global const float *mean,
+    problem arguments, global const float *x, global const float *dy, global float *dx, global const float *mean,
     global const float *resid, global const float *scale, global const float *weight, global const float *sums)
 {
+    const problem p = arguments;
     walk w = walk_start(&p);
     if (w.left == 0)
         return;
@@ -688,9 +698,10 @@ static moments get_partial(const problem *p, global const float *partials, ulong
 
 /* groups_forward_finish: merges the parts of each group in their order → statistics, state, mean, var, rstd as flagged. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_finish(
-    problem p, global const float *partials, global float *statistics, global float *state, global float *mean,
+    problem arguments, global const float *partials, global float *statistics, global float *state, global float *mean,
     global float *var, global float *rstd)
 {
+    const problem p = arguments;
     local moments scratch[WG];
     uint along = (uint)get_local_id(0) % p.lanes, across = (uint)get_local_id(0) / p.lanes, rows = WG / p.lanes;
     ulong g = get_group_id(0) * (ulong)p.lanes + along;
@@ -744,11 +755,12 @@ static float blend(float old, float batch, float f)
 }
 
 /* groups_forward_commit: statistics enter the running ones. */
-kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_commit(problem p, global const float *statistics,
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_commit(problem arguments, global const float *statistics,
                                                                                   global float *running_mean,
                                                                                   global float *running_var,
                                                                                   global uint *found)
 {
+    const problem p = arguments;
     ulong g = get_global_id(0);
     if (g >= p.groups)
         return;
@@ -769,9 +781,10 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_commi
 
 /* groups_backward_finish: adds the parts of each group in their order → sums f32[4][groups], dweight, dbias as flagged. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_finish(
-    problem p, global const float *partials, global const float *scale, global float *sums, global float *dweight,
+    problem arguments, global const float *partials, global const float *scale, global float *sums, global float *dweight,
     global float *dbias)
 {
+    const problem p = arguments;
     local dots scratch[WG];
     uint along = (uint)get_local_id(0) % p.lanes, across = (uint)get_local_id(0) / p.lanes, rows = WG / p.lanes;
     ulong g = get_group_id(0) * (ulong)p.lanes + along;
