@@ -1,0 +1,187 @@
+/* What calls on a built plan do not do: allocate, build, wait, flush, copy. Counted by the preloaded shim.c. */
+#define _GNU_SOURCE /* RTLD_DEFAULT */
+#include "calls.h"
+#include "layer.h"
+#include "shim.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct shim_counts *counts(void)
+{
+    struct shim_counts *found = dlsym(RTLD_DEFAULT, SHIM_SYMBOL);
+    ck_assert_msg(found != NULL, "the shim is not there: LD_PRELOAD it");
+    return found;
+}
+
+static void reset(void)
+{
+    memset(counts(), 0, sizeof *counts());
+}
+
+static void expect_none(const struct shim_counts *seen, enum shim_group group, const char *what)
+{
+    expect(seen->of[group] == 0, "%s: %lu calls of %s and the like", what, seen->of[group], seen->last[group]);
+}
+
+static const struct shape shapes[] = {
+    {CLNORM_NC, 64, 48, 0, {0, 0, 0}}, {CLNORM_NCS, 4, 6, 2, {15, 17, 0}}, {CLNORM_NSC, 4, 6, 2, {15, 17, 0}}};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+/* The shim sees what it should: making things allocates and creates, and a copy copies. */
+START_TEST(the_shim_counts)
+{
+    reset();
+    clnorm_device *device = test_device(_i);
+    clnorm_plan *plan = test_plan(device, &shapes[0], -1);
+    ck_assert_ptr_nonnull(plan);
+    struct shim_counts seen = *counts();
+    expect(seen.of[SHIM_allocate] > 0, "opening a device and making a plan allocated nothing");
+    if (!on_host(device)) {
+        float value = 0;
+        expect(seen.of[SHIM_create] > 0 && seen.of[SHIM_build] > 0, "%lu objects, %lu builds", seen.of[SHIM_create],
+               seen.of[SHIM_build]);
+        clnorm_memory *memory = test_memory(device, 4);
+        reset();
+        ck_assert_int_eq(clnorm_memory_write(memory, 0, &value, 4), CLNORM_OK);
+        ck_assert_int_eq(clnorm_device_finish(device), CLNORM_OK);
+        seen = *counts();
+        expect(seen.of[SHIM_copy] > 0 && seen.of[SHIM_wait] > 0, "%lu copies, %lu waits", seen.of[SHIM_copy],
+               seen.of[SHIM_wait]);
+    }
+}
+END_TEST
+
+/* All calls, a thousand times each on cpu and enough of each elsewhere that forward, infer and backward come to a thousand. */
+START_TEST(a_thousand_calls)
+{
+    clnorm_device *device = test_device(_i);
+    bool host = on_host(device);
+    for (int s = 0; s < SHAPES; s++) {
+        clnorm_plan *plan = test_plan(device, &shapes[s], -1);
+        clnorm_build_counts before, after;
+        ck_assert_int_eq(clnorm_device_get_build_counts(device, &before), CLNORM_OK);
+        for (const struct call *call = calls; call->name; call++) {
+            struct stage *stage = stage_new(device, plan, &shapes[s], call, CLNORM_BUFFER_MEMORY);
+            for (int of_plan = 0; of_plan < 2; of_plan++) {
+                unsigned long failed = 0;
+                char what[128];
+                snprintf(what, sizeof what, "%s, %s, workspace of its %s", call->name, shape_text(&shapes[s]),
+                         of_plan ? "plan" : "caller");
+                if (of_plan) {
+                    for (int i = 0; call->slots[i].name; i++) {
+                        if (call->slots[i].size == SLOT_WORKSPACE)
+                            *slot_buffer(&stage->args, &call->slots[i]) = clnorm_none();
+                    }
+                }
+                for (int block = 0; block < 5; block++) {
+                    struct shim_counts seen;
+                    reset();
+                    for (int i = 0; i < 100; i++)
+                        failed += call->run(plan, &stage->args) != CLNORM_OK;
+                    seen = *counts();
+                    expect_none(&seen, SHIM_allocate, what);
+                    expect_none(&seen, SHIM_free, what);
+                    expect_none(&seen, SHIM_create, what);
+                    expect_none(&seen, SHIM_build, what);
+                    expect_none(&seen, SHIM_wait, what);
+                    expect_none(&seen, SHIM_flush, what);
+                    expect_none(&seen, SHIM_copy, what);
+                    expect(host ? seen.of[SHIM_launch] == 0 : seen.of[SHIM_launch] >= 100, "%s: %lu launches", what,
+                           seen.of[SHIM_launch]);
+                    ck_assert_int_eq(clnorm_device_finish(device), CLNORM_OK);
+                }
+                expect(failed == 0, "%s: %lu calls failed", what, failed);
+            }
+        }
+        ck_assert_int_eq(clnorm_device_get_build_counts(device, &after), CLNORM_OK);
+        expect(memcmp(&before, &after, sizeof before) == 0, "calls built programs");
+    }
+}
+END_TEST
+
+/* Smaller batches of the same plan: nothing either. */
+START_TEST(any_batch_size)
+{
+    clnorm_device *device = test_device(_i);
+    struct layer *l = layer_new(device, &shapes[1], shapes[1].n, -1,
+                                random_floats(1, shape_elements(&shapes[1], 4), 1, 0), NULL, NULL);
+    for (int64_t n = 0; n <= shapes[1].n; n++) {
+        struct shim_counts seen;
+        l->forward.n = l->infer.n = l->backward.n = n;
+        reset();
+        clnorm_status f = clnorm_forward(l->plan, &l->forward), i = clnorm_infer(l->plan, &l->infer);
+        clnorm_status b = clnorm_backward(l->plan, &l->backward);
+        seen = *counts();
+        expect(f == CLNORM_OK && i == CLNORM_OK && b == CLNORM_OK, "%d samples: a call failed", (int)n);
+        expect_none(&seen, SHIM_allocate, "a smaller batch");
+        expect_none(&seen, SHIM_create, "a smaller batch");
+        expect_none(&seen, SHIM_build, "a smaller batch");
+        expect_none(&seen, SHIM_wait, "a smaller batch");
+        expect_none(&seen, SHIM_flush, "a smaller batch");
+        expect_none(&seen, SHIM_copy, "a smaller batch");
+        if (n == 0)
+            expect_none(&seen, SHIM_launch, "an empty batch");
+    }
+    ck_assert_int_eq(clnorm_device_finish(device), CLNORM_OK);
+}
+END_TEST
+
+/* Refused calls enqueue nothing. */
+START_TEST(refused_calls)
+{
+    clnorm_device *device = test_device(_i);
+    clnorm_plan *plan = test_plan(device, &shapes[0], -1);
+    for (const struct call *call = calls; call->name; call++) {
+        struct stage *stage = stage_new(device, plan, &shapes[0], call, CLNORM_BUFFER_MEMORY);
+        stage->args.size++;
+        reset();
+        clnorm_status status = call->run(plan, &stage->args);
+        struct shim_counts seen = *counts();
+        expect(status == CLNORM_E_STRUCT_SIZE, "%s: %s", call->name, clnorm_status_name(status));
+        expect_none(&seen, SHIM_launch, call->name);
+        expect_none(&seen, SHIM_allocate, call->name);
+    }
+}
+END_TEST
+
+/* A hundred shapes build no more programs than build_all does for all variants. */
+START_TEST(a_hundred_shapes)
+{
+    clnorm_device *device = test_device(_i), *whole = test_device(_i);
+    struct random random = {99};
+    clnorm_build_counts built, all;
+    reset();
+    for (int i = 0; i < 100; i++) {
+        struct shape shape = {(clnorm_layout)(i % 3), 1, 1, 0, {0, 0, 0}};
+        shape.n = 1 + (int64_t)random_uniform(&random, 0, 300);
+        shape.c = 1 + (int64_t)random_uniform(&random, 0, 1000);
+        shape.dims = shape.layout == CLNORM_NC ? 0 : 1 + i % 3 % 3;
+        for (int k = 0; k < shape.dims; k++)
+            shape.spatial[k] = 1 + (int64_t)random_uniform(&random, 0, 40);
+        test_plan(device, &shape, -1);
+    }
+    unsigned long builds = counts()->of[SHIM_build];
+    ck_assert_int_eq(clnorm_device_get_build_counts(device, &built), CLNORM_OK);
+    ck_assert_int_eq(clnorm_device_build_all(whole), CLNORM_OK);
+    ck_assert_int_eq(clnorm_device_get_build_counts(whole, &all), CLNORM_OK);
+    unsigned long long programs = built.from_source + built.from_cache, variants = all.from_source + all.from_cache;
+    expect(programs <= variants, "%llu programs for 100 shapes, %llu variants", programs, variants);
+    expect(on_host(device) ? programs == 0 && builds == 0
+                           : programs > 0 && builds >= programs && builds <= 4 * programs,
+           "%llu programs by %lu calls of OpenCL", programs, builds);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("counts");
+    TCase *tcase = add_case(suite, "counts", 300);
+    add_device_test(tcase, the_shim_counts);
+    add_device_test(tcase, a_thousand_calls);
+    add_device_test(tcase, any_batch_size);
+    add_device_test(tcase, refused_calls);
+    add_device_test(tcase, a_hundred_shapes);
+    return run_suites(&suite, 1);
+}

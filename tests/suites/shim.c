@@ -1,0 +1,185 @@
+/* Counts what libclnorm itself calls: memory from the heap, and OpenCL's entry points. To be preloaded (LD_PRELOAD).
+ *
+ * A call is libclnorm's if it returns into libclnorm. A call that libclnorm makes as its last act (a tail call) returns into
+ * its caller, so calls that return into the test program count too; the test makes none of its own while it counts. */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern struct shim_counts clnorm_shim_counts;
+struct shim_counts clnorm_shim_counts;
+
+/* glibc's own names, for those of dlsym would allocate. */
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *block, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+extern void __libc_free(void *block);
+
+static uintptr_t library_low, library_high, program_low, program_high;
+
+static int find_ranges(struct dl_phdr_info *info, size_t size, void *unused)
+{
+    (void)size;
+    (void)unused;
+    uintptr_t low = UINTPTR_MAX, high = 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type != PT_LOAD || !(header->p_flags & PF_X))
+            continue;
+        uintptr_t from = info->dlpi_addr + header->p_vaddr;
+        low = from < low ? from : low;
+        high = from + header->p_memsz > high ? from + header->p_memsz : high;
+    }
+    if (info->dlpi_name[0] == '\0' && program_high == 0) {
+        program_low = low;
+        program_high = high;
+    } else if (strstr(info->dlpi_name, "/libclnorm.so")) {
+        library_low = low;
+        library_high = high;
+    }
+    return 0;
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    dl_iterate_phdr(find_ranges, NULL);
+}
+
+static void count(enum shim_group group, const char *name, const void *return_address)
+{
+    uintptr_t at = (uintptr_t)return_address;
+    if ((at >= library_low && at < library_high) || (at >= program_low && at < program_high)) {
+        __atomic_add_fetch(&clnorm_shim_counts.of[group], 1, __ATOMIC_RELAXED);
+        __atomic_store_n(&clnorm_shim_counts.last[group], name, __ATOMIC_RELAXED);
+    }
+}
+
+/* ---- the heap ---------------------------------------------------------------------------------------------------- */
+
+#define COUNT(group, name) count(SHIM_##group, name, __builtin_return_address(0))
+
+void *malloc(size_t size)
+{
+    COUNT(allocate, "malloc");
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t number, size_t size)
+{
+    COUNT(allocate, "calloc");
+    return __libc_calloc(number, size);
+}
+
+void *realloc(void *block, size_t size)
+{
+    COUNT(allocate, "realloc");
+    return __libc_realloc(block, size);
+}
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    COUNT(allocate, "aligned_alloc");
+    return __libc_memalign(alignment, size);
+}
+
+int posix_memalign(void **block, size_t alignment, size_t size)
+{
+    COUNT(allocate, "posix_memalign");
+    *block = __libc_memalign(alignment, size);
+    return *block ? 0 : ENOMEM;
+}
+
+void free(void *block)
+{
+    if (block)
+        COUNT(free, "free");
+    __libc_free(block);
+}
+
+/* ---- OpenCL ------------------------------------------------------------------------------------------------------ */
+
+#ifdef CLNORM_WITH_OPENCL
+
+#define CL_TARGET_OPENCL_VERSION 120
+#include <CL/cl.h>
+
+/* X(group, result, name, parameters, arguments) */
+#define WAIT_LIST      cl_uint waits, const cl_event *wait, cl_event *event
+#define WAIT_ARGUMENTS waits, wait, event
+typedef void(CL_CALLBACK *program_done)(cl_program, void *);
+typedef void(CL_CALLBACK *context_notify)(const char *, const void *, size_t, void *);
+#define SHIM_CL_LIST(X)                                                                                                \
+    X(create, cl_mem, clCreateBuffer, (cl_context c, cl_mem_flags f, size_t n, void *p, cl_int *e), (c, f, n, p, e))   \
+    X(create, cl_mem, clCreateSubBuffer,                                                                               \
+      (cl_mem m, cl_mem_flags f, cl_buffer_create_type t, const void *i, cl_int *e), (m, f, t, i, e))                  \
+    X(create, cl_kernel, clCreateKernel, (cl_program p, const char *n, cl_int *e), (p, n, e))                          \
+    X(create, cl_int, clCreateKernelsInProgram, (cl_program p, cl_uint n, cl_kernel * k, cl_uint * r), (p, n, k, r))   \
+    X(create, cl_command_queue, clCreateCommandQueue,                                                                  \
+      (cl_context c, cl_device_id d, cl_command_queue_properties p, cl_int * e), (c, d, p, e))                         \
+    X(create, cl_context, clCreateContext,                                                                             \
+      (const cl_context_properties *p, cl_uint n, const cl_device_id *d, context_notify f, void *u, cl_int *e),        \
+      (p, n, d, f, u, e))                                                                                              \
+    X(create, cl_event, clCreateUserEvent, (cl_context c, cl_int * e), (c, e))                                         \
+    X(build, cl_program, clCreateProgramWithSource,                                                                    \
+      (cl_context c, cl_uint n, const char **s, const size_t *l, cl_int *e), (c, n, s, l, e))                          \
+    X(build, cl_program, clCreateProgramWithBinary,                                                                    \
+      (cl_context c, cl_uint n, const cl_device_id *d, const size_t *l, const unsigned char **b, cl_int *s,            \
+       cl_int *e),                                                                                                     \
+      (c, n, d, l, b, s, e))                                                                                           \
+    X(build, cl_int, clBuildProgram,                                                                                   \
+      (cl_program p, cl_uint n, const cl_device_id *d, const char *o, program_done f, void *u), (p, n, d, o, f, u))    \
+    X(build, cl_int, clCompileProgram,                                                                                 \
+      (cl_program p, cl_uint n, const cl_device_id *d, const char *o, cl_uint k, const cl_program *h, const char **s,  \
+       program_done f, void *u),                                                                                       \
+      (p, n, d, o, k, h, s, f, u))                                                                                     \
+    X(build, cl_program, clLinkProgram,                                                                                \
+      (cl_context c, cl_uint n, const cl_device_id *d, const char *o, cl_uint k, const cl_program *p, program_done f,  \
+       void *u, cl_int *e),                                                                                            \
+      (c, n, d, o, k, p, f, u, e))                                                                                     \
+    X(wait, cl_int, clFinish, (cl_command_queue q), (q))                                                               \
+    X(wait, cl_int, clWaitForEvents, (cl_uint n, const cl_event *l), (n, l))                                           \
+    X(flush, cl_int, clFlush, (cl_command_queue q), (q))                                                               \
+    X(copy, cl_int, clEnqueueReadBuffer,                                                                               \
+      (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, void *p, WAIT_LIST),                               \
+      (q, m, b, o, n, p, WAIT_ARGUMENTS))                                                                              \
+    X(copy, cl_int, clEnqueueWriteBuffer,                                                                              \
+      (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, const void *p, WAIT_LIST),                         \
+      (q, m, b, o, n, p, WAIT_ARGUMENTS))                                                                              \
+    X(copy, cl_int, clEnqueueCopyBuffer,                                                                               \
+      (cl_command_queue q, cl_mem s, cl_mem t, size_t o, size_t u, size_t n, WAIT_LIST),                               \
+      (q, s, t, o, u, n, WAIT_ARGUMENTS))                                                                              \
+    X(copy, void *, clEnqueueMapBuffer,                                                                                \
+      (cl_command_queue q, cl_mem m, cl_bool b, cl_map_flags f, size_t o, size_t n, WAIT_LIST, cl_int * e),            \
+      (q, m, b, f, o, n, WAIT_ARGUMENTS, e))                                                                           \
+    X(copy, cl_int, clEnqueueUnmapMemObject, (cl_command_queue q, cl_mem m, void *p, WAIT_LIST),                       \
+      (q, m, p, WAIT_ARGUMENTS))                                                                                       \
+    X(copy, cl_int, clEnqueueMigrateMemObjects,                                                                        \
+      (cl_command_queue q, cl_uint n, const cl_mem *m, cl_mem_migration_flags f, WAIT_LIST),                           \
+      (q, n, m, f, WAIT_ARGUMENTS))                                                                                    \
+    X(launch, cl_int, clEnqueueNDRangeKernel,                                                                          \
+      (cl_command_queue q, cl_kernel k, cl_uint d, const size_t *o, const size_t *g, const size_t *l, WAIT_LIST),      \
+      (q, k, d, o, g, l, WAIT_ARGUMENTS))                                                                              \
+    X(launch, cl_int, clEnqueueTask, (cl_command_queue q, cl_kernel k, WAIT_LIST), (q, k, WAIT_ARGUMENTS))
+
+#define SHIM_WRAPPER(group, result, name, parameters, arguments)                                                       \
+    CL_API_ENTRY result CL_API_CALL name parameters                                                                    \
+    {                                                                                                                  \
+        static result(*next) parameters;                                                                               \
+        COUNT(group, #name);                                                                                           \
+        if (!next) {                                                                                                   \
+            void *found = dlsym(RTLD_NEXT, #name);                                                                     \
+            memcpy(&next, &found, sizeof next);                                                                        \
+        }                                                                                                              \
+        return next arguments;                                                                                         \
+    }
+SHIM_CL_LIST(SHIM_WRAPPER)
+
+#endif

@@ -1,0 +1,152 @@
+/* Two threads on one device, a plan each; errors are each thread's own. ThreadSanitizer watches in its build. */
+#include "layer.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { THREADS = 2, ROUNDS = 30 };
+
+struct work {
+    clnorm_device *device;
+    int index;
+    bool make_plans; /* in the thread, together with the other's */
+    struct layer *layer;
+    const char *failed; /* a name that does not go away */
+    char error[256];
+};
+
+static const struct shape shapes[THREADS] = {{CLNORM_NC, 65, 33, 0, {0, 0, 0}}, {CLNORM_NCS, 5, 6, 2, {9, 7, 0}}};
+
+static clnorm_status one_round(struct work *work)
+{
+    struct layer *l = work->layer;
+    clnorm_status status = clnorm_forward(l->plan, &l->forward);
+    if (status == CLNORM_OK)
+        status = clnorm_backward(l->plan, &l->backward);
+    if (status == CLNORM_OK)
+        status = clnorm_infer(l->plan, &l->infer);
+    return status;
+}
+
+static void *run(void *argument)
+{
+    struct work *work = argument;
+    for (int round = 0; round < ROUNDS && !work->failed; round++) {
+        if (work->make_plans) {
+            clnorm_desc desc = shape_desc(&shapes[(work->index + round) % THREADS]);
+            clnorm_plan *plan = NULL;
+            if (clnorm_plan_create(work->device, &desc, &plan) != CLNORM_OK)
+                work->failed = "plan_create";
+            clnorm_plan_destroy(plan);
+        }
+        if (one_round(work) != CLNORM_OK)
+            work->failed = "a call";
+        /* Each thread makes an error of its own and must read its own. */
+        clnorm_desc wrong = CLNORM_DESC_INIT;
+        clnorm_plan *none = NULL;
+        wrong.n = wrong.c = 4;
+        if (work->index)
+            wrong.eps = -3;
+        else
+            wrong.c = -7;
+        clnorm_status status = clnorm_plan_create(work->device, &wrong, &none);
+        if (status != (work->index ? CLNORM_E_EPS : CLNORM_E_SHAPE) ||
+            !strstr(clnorm_last_error(), work->index ? "-3" : "-7"))
+            work->failed = "an error of its own";
+        if (work->failed)
+            snprintf(work->error, sizeof work->error, "%s", clnorm_last_error());
+    }
+    return NULL;
+}
+
+static void two_threads(int i, bool make_plans)
+{
+    clnorm_device *device = test_device(i);
+    struct work work[THREADS] = {{0}};
+    float *alone[THREADS][3];
+    pthread_t threads[THREADS];
+    for (int k = 0; k < THREADS; k++) {
+        size_t count = shape_elements(&shapes[k], shapes[k].n);
+        work[k].device = device;
+        work[k].index = k;
+        work[k].make_plans = make_plans;
+        work[k].layer =
+            layer_new(device, &shapes[k], shapes[k].n, -1, random_floats(1 + (uint64_t)k, count, 1, 0), NULL, NULL);
+        work[k].layer->forward.running_mean = work[k].layer->forward.running_var = clnorm_none();
+        expect_status(one_round(&work[k]), CLNORM_OK, "alone");
+        alone[k][0] = array_get(&work[k].layer->y);
+        alone[k][1] = array_get(&work[k].layer->dx);
+        alone[k][2] = array_get(&work[k].layer->dweight);
+    }
+    for (int k = 0; k < THREADS; k++)
+        ck_assert_int_eq(pthread_create(&threads[k], NULL, run, &work[k]), 0);
+    for (int k = 0; k < THREADS; k++)
+        ck_assert_int_eq(pthread_join(threads[k], NULL), 0);
+    for (int k = 0; k < THREADS; k++) {
+        const struct layer *l = work[k].layer;
+        expect(!work[k].failed, "thread %d: %s failed: %s", k, work[k].failed, work[k].error);
+        expect_same(array_get(&l->y), alone[k][0], l->count, "y of a thread");
+        expect_same(array_get(&l->dx), alone[k][1], l->count, "dx of a thread");
+        expect_same(array_get(&l->dweight), alone[k][2], l->channels, "dweight of a thread");
+    }
+}
+
+START_TEST(a_plan_each)
+{
+    two_threads(_i, false);
+}
+END_TEST
+
+START_TEST(building_at_once)
+{
+    two_threads(_i, true);
+}
+END_TEST
+
+/* The first plans of a fresh device are made by two threads at once: each program is built once. */
+static void *make_plan(void *argument)
+{
+    struct work *work = argument;
+    clnorm_desc desc = shape_desc(&shapes[0]);
+    clnorm_plan *plan = NULL;
+    if (clnorm_plan_create(work->device, &desc, &plan) != CLNORM_OK) {
+        work->failed = "plan_create";
+        snprintf(work->error, sizeof work->error, "%s", clnorm_last_error());
+    }
+    clnorm_plan_destroy(plan);
+    return NULL;
+}
+
+START_TEST(first_plans_at_once)
+{
+    clnorm_device *one = test_device(_i), *device = test_device(_i);
+    struct work work[THREADS] = {{0}};
+    pthread_t threads[THREADS];
+    clnorm_build_counts want, got;
+    test_plan(one, &shapes[0], -1);
+    for (int k = 0; k < THREADS; k++) {
+        work[k].device = device;
+        ck_assert_int_eq(pthread_create(&threads[k], NULL, make_plan, &work[k]), 0);
+    }
+    for (int k = 0; k < THREADS; k++) {
+        ck_assert_int_eq(pthread_join(threads[k], NULL), 0);
+        expect(!work[k].failed, "thread %d: %s", k, work[k].error);
+    }
+    ck_assert_int_eq(clnorm_device_get_build_counts(one, &want), CLNORM_OK);
+    ck_assert_int_eq(clnorm_device_get_build_counts(device, &got), CLNORM_OK);
+    expect(got.from_source + got.from_cache == want.from_source + want.from_cache, "%llu programs, not %llu",
+           (unsigned long long)(got.from_source + got.from_cache),
+           (unsigned long long)(want.from_source + want.from_cache));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("threads");
+    TCase *tcase = add_case(suite, "threads", 120);
+    add_device_test(tcase, a_plan_each);
+    add_device_test(tcase, building_at_once);
+    add_device_test(tcase, first_plans_at_once);
+    return run_suites(&suite, 1);
+}
