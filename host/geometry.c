@@ -28,14 +28,22 @@ static uint32_t power_of_two_at_least(uint64_t n, uint32_t limit)
     return p;
 }
 
+/* Parts that a group is worth; never fewer for a larger batch. */
+static uint64_t segments_parts(const struct cln_view *v, const struct cln_tuning *t, uint64_t wanted,
+                               uint32_t most_parts)
+{
+    uint64_t vectors = divide_up(v->inners, t->segments_width);
+    uint64_t worth = v->outers * vectors / ((uint64_t)LEAST_VECTORS * t->segments_group);
+    return most(1, least(least(divide_up(wanted, v->groups), worth), most_parts));
+}
+
 static struct cln_geometry segments(const struct cln_view *v, const struct cln_tuning *t, uint64_t wanted,
                                     uint32_t most_parts)
 {
     struct cln_geometry g = {.work_group_size = t->segments_group};
     uint64_t vectors = divide_up(v->inners, t->segments_width);
     g.lanes = power_of_two_at_least(vectors, t->segments_group);
-    uint64_t worth = v->outers * vectors / ((uint64_t)LEAST_VECTORS * t->segments_group);
-    uint64_t parts = most(1, least(least(divide_up(wanted, v->groups), worth), most_parts));
+    uint64_t parts = segments_parts(v, t, wanted, most_parts);
     uint32_t rows = t->segments_group / g.lanes; /* runs that a work-group takes at a time */
     g.parts_outer = (uint32_t)most(1, least(parts, divide_up(v->outers, rows)));
     uint64_t inner = most(1, parts / g.parts_outer);
@@ -64,6 +72,14 @@ struct cln_geometry cln_geometry_tensor(const struct cln_view *view, const struc
     uint64_t wanted = (uint64_t)most(1, compute_units) * tuning->waves;
     return view->family == CLN_SEGMENTS ? segments(view, tuning, wanted, most_parts)
                                         : columns(view, tuning, wanted, most_parts);
+}
+
+uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_tuning *tuning, uint32_t compute_units)
+{
+    uint64_t wanted = (uint64_t)most(1, compute_units) * tuning->waves;
+    if (view->family == CLN_COLUMNS)
+        return columns(view, tuning, wanted, CLN_MOST_PARTIALS).parts_outer;
+    return segments_parts(view, tuning, wanted, CLN_MOST_PARTIALS) * most(1, divide_up(view->inners, MOST_INNER));
 }
 
 struct cln_geometry cln_geometry_groups(const struct cln_view *view, const struct cln_tuning *tuning, uint32_t parts)

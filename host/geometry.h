@@ -15,6 +15,8 @@ struct cln_geometry {
 /* For the kernels that walk the tensor. most_parts bounds parts_outer · parts_inner except where 32-bit inner offsets need more. */
 struct cln_geometry cln_geometry_tensor(const struct cln_view *view, const struct cln_tuning *tuning,
                                         uint32_t compute_units, uint32_t most_parts);
+/* The most partials a group that a batch of this view's size or a smaller one is cut into. */
+uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_tuning *tuning, uint32_t compute_units);
 /* For the kernels with one value a group, merging `parts` partials. */
 struct cln_geometry cln_geometry_groups(const struct cln_view *view, const struct cln_tuning *tuning, uint32_t parts);
 

@@ -365,11 +365,8 @@ clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op)
 size_t cln_cl_partials_bytes(const clnorm_plan *plan)
 {
     const struct cln_cl_device *device = plan->device->impl;
-    /* A smaller batch may be cut into more parts along a run than the plan's, never into more than this. */
-    struct cln_geometry g =
-        cln_geometry_tensor(&plan->view, &device->tuning, plan->device->info.compute_units, CLN_MOST_PARTIALS);
-    size_t parts = (size_t)g.parts_outer * g.parts_inner;
-    return parts * CLN_MOMENTS_PLANES * plan->view.groups * sizeof(float);
+    uint64_t parts = cln_geometry_partials(&plan->view, &device->tuning, plan->device->info.compute_units);
+    return (size_t)parts * CLN_MOMENTS_PLANES * plan->view.groups * sizeof(float);
 }
 
 void cln_cl_explain(clnorm_plan *plan)

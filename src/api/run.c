@@ -12,12 +12,12 @@ static const int no_alias[2] = {-1, -1};
 /* What every call has in common. n is CLNORM_PLAN_N for calls without samples. */
 static clnorm_status begin(clnorm_plan *plan, const char *who, int64_t n, const void *stream, struct cln_op *op)
 {
+    *op = (struct cln_op){.eps = plan->desc.eps, .stream = stream};
     if (n == CLNORM_PLAN_N)
         n = plan->desc.n;
     if (n < 0 || n > plan->desc.n)
         return cln_fail(CLNORM_E_N, "%s: n is %" PRId64 " but must be from 0 to the plan's n, %" PRId64, who, n,
                         plan->desc.n);
-    *op = (struct cln_op){.eps = plan->desc.eps, .stream = stream};
     op->view = cln_view_make(&plan->desc, (uint64_t)n);
     return plan->device->backend->check_stream(plan->device, who, stream);
 }
@@ -92,7 +92,7 @@ static clnorm_status choose_source(const char *who, const clnorm_buffer *state, 
     } while (0)
 
 #define BEGIN(n)                                                                                                       \
-    struct cln_op op;                                                                                                  \
+    struct cln_op op = {0};                                                                                            \
     TRY(check_struct(plan, __func__, args, sizeof *args));                                                             \
     TRY(begin(plan, __func__, n, args->stream, &op))
 

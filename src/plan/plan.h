@@ -19,7 +19,7 @@ enum cln_call {
 };
 
 /* From a checked descriptor. */
-clnorm_status cln_plan_new(clnorm_device *device, const clnorm_desc *desc, clnorm_plan **plan);
+clnorm_status cln_plan_new(clnorm_device *device, const clnorm_desc *desc, clnorm_plan **out);
 void cln_plan_free(clnorm_plan *plan);
 
 /* Bytes of one array of f32[planes][c]. */
