@@ -133,11 +133,13 @@ void data_fill_parameters(const struct clnorm_case *c, size_t m, const double *m
                           float *bias, float *running_mean, float *running_var)
 {
     struct generator g = {~c->seed};
-    /* Where x is normalized by them they lie near the batch's, unless those say nothing (one value) or are not there. */
-    const bool near = (c->mode == CASE_INFER || c->mode == CASE_FROZEN) && m > 1;
+    /* What x is normalized by lies near the batch's own, unless that says nothing (one value) or is not there. So do the old
+     * running statistics of every other channel, as after many batches; the others are those of a start. */
+    const bool normalizes = c->mode == CASE_INFER || c->mode == CASE_FROZEN;
     for (int64_t i = 0; i < c->c; i++) {
-        double w = (0.5 + uniform(&g)) * (next(&g) >> 63 ? -1 : 1), b = normal(&g);
-        double shift = normal(&g), scale = 0.5 + uniform(&g);
+        const double w = (0.5 + uniform(&g)) * (next(&g) >> 63 ? -1 : 1), b = normal(&g);
+        const double shift = normal(&g), scale = 0.5 + uniform(&g);
+        const bool near = m > 1 && (normalizes || i % 2 == 0);
         if (weight)
             weight[i] = i % 5 == 3 ? 0.0f : (float)w;
         if (bias)
@@ -145,6 +147,6 @@ void data_fill_parameters(const struct clnorm_case *c, size_t m, const double *m
         if (running_mean)
             running_mean[i] = (float)(near ? mean[i] + 0.25 * shift * sqrt(var[i]) : shift);
         if (running_var)
-            running_var[i] = (float)(near ? scale * var[i] : scale);
+            running_var[i] = (float)(near && (normalizes || var[i] > 1e-30) ? scale * var[i] : scale);
     }
 }
