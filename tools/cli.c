@@ -33,9 +33,16 @@ bool cli_parse(const struct cli_command *self, struct poptOption *options, int a
     while ((rc = poptGetNextOpt(context)) > 0)
         ;
     bool ok = rc == -1;
-    if (!ok) {
-        *exit_code = cli_error(self, "%s: %s (try clnorm %s --help)", poptBadOption(context, POPT_BADOPTION_NOALIAS),
-                               poptStrerror(rc), self->name);
+    const char *bad = ok ? NULL : poptBadOption(context, POPT_BADOPTION_NOALIAS), *named = bad;
+    for (int i = 2; bad && bad[0] != '-' && i < argc; i++) { /* a bad number: popt names the value alone */
+        if (!strcmp(argv[i], bad) && argv[i - 1][0] == '-')
+            named = argv[i - 1];
+    }
+    if (!ok && named != bad) {
+        *exit_code = cli_error(self, "%s is \"%s\" but must be a number in range: %s (try clnorm %s --help)", named,
+                               bad, poptStrerror(rc), self->name);
+    } else if (!ok) {
+        *exit_code = cli_error(self, "%s: %s (try clnorm %s --help)", bad, poptStrerror(rc), self->name);
     } else if (poptPeekArg(context)) {
         *exit_code =
             cli_error(self, "%s: no such operand is taken (try clnorm %s --help)", poptPeekArg(context), self->name);
