@@ -288,18 +288,22 @@ clnorm_buffer stage_part(const struct stage *stage, size_t offset, size_t bytes)
 struct stage *stage_new(clnorm_device *device, clnorm_plan *plan, const struct shape *shape, const struct call *call,
                         clnorm_buffer_kind kind)
 {
-    enum { GAP = 256, ALIGNMENT = 256 };
+    enum { ALIGNMENT = 256 };
     struct stage *stage = scratch(sizeof *stage);
     stage->call = call;
     stage->device = device;
     stage->plan = plan;
     stage->shape = *shape;
     stage->kind = kind;
-    size_t end = GAP;
+    size_t gap = ALIGNMENT;
+    for (int i = 0; call->slots[i].name; i++) {
+        stage->length[i] = slot_bytes(&call->slots[i], plan, shape);
+        gap = stage->length[i] + ALIGNMENT > gap ? stage->length[i] + ALIGNMENT : gap;
+    }
+    size_t end = gap / ALIGNMENT * ALIGNMENT;
     for (int i = 0; call->slots[i].name; i++) {
         stage->at[i] = end;
-        stage->length[i] = slot_bytes(&call->slots[i], plan, shape);
-        end = (end + stage->length[i] + GAP + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        end = (end + stage->length[i] + gap + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
     stage->bytes = end;
     stage->before = scratch(end);

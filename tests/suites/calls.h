@@ -73,7 +73,8 @@ struct stage {
     union call_args args;                      /* all slots filled in; the call succeeds */
 };
 
-/* Lays out the call's buffers (all that it knows, workspace too) with gaps between them. They hold finite positive values. */
+/* Lays out the call's buffers (all that it knows, workspace too) with gaps between them that hold any one of them. They hold
+ * finite positive values. */
 struct stage *stage_new(clnorm_device *device, clnorm_plan *plan, const struct shape *shape, const struct call *call,
                         clnorm_buffer_kind kind);
 /* Bytes of the block as a buffer argument of the stage's kind. */

@@ -259,9 +259,9 @@ START_TEST(buffers_of_another_kind)
             refuse_buffer(stage, i, buffer, CLNORM_E_BUFFER_KIND, NULL, "of a kind for other devices");
             buffer = stage_part(stage, stage->at[i], length);
             buffer.kind = (clnorm_buffer_kind)4;
-            refuse_buffer(stage, i, buffer, CLNORM_E_ENUM, "4", "of kind 4");
+            refuse_buffer(stage, i, buffer, CLNORM_E_BUFFER_KIND, "4", "of kind 4");
             buffer.kind = (clnorm_buffer_kind)-1;
-            refuse_buffer(stage, i, buffer, CLNORM_E_ENUM, NULL, "of kind -1");
+            refuse_buffer(stage, i, buffer, CLNORM_E_BUFFER_KIND, NULL, "of kind -1");
         }
     }
     for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)

@@ -427,6 +427,7 @@ TCase *add_case(Suite *suite, const char *name, double seconds)
 
 int run_suites(Suite *const *suites, size_t count)
 {
+    check_set_max_msg_size(1 << 16); /* room for a table's failures */
     SRunner *runner = srunner_create(suites[0]);
     for (size_t i = 1; i < count; i++)
         srunner_add_suite(runner, suites[i]);
