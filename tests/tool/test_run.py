@@ -13,7 +13,7 @@ import numpy as np
 import support
 from support import U
 
-CASES = 60 if support.LONG else 12
+CASES = 60 if support.LONG else 6
 WIDE = np.longdouble
 
 
@@ -232,7 +232,8 @@ class Edges(RunTest):
     @on_every_device
     def test_empty_batch(self, device):
         """y is empty, statistics of nothing are NaN, the running ones stay, gradients of the parameters are 0."""
-        for layout, shape in (("nc", (0, 3)), ("ncs", (0, 3, 2, 2)), ("nsc", (0, 2, 3))):
+        shapes = [("ncs", (0, 3, 2, 2)), ("nc", (0, 3)), ("nsc", (0, 2, 3))]
+        for layout, shape in shapes if support.LONG or device == "cpu" else shapes[:1]:
             with self.subTest(layout=layout):
                 rng = np.random.default_rng(23)
                 x = {"layout": layout, "device": device, "x": self.save("x.npy", np.zeros(shape))}
