@@ -177,6 +177,12 @@ static pair pair_add(pair a, acc b)
     return r;
 }
 
+/* The sum as one float; beyond the finite ones lo means nothing. */
+static acc pair_value(pair p)
+{
+    return isfinite(p.hi) ? p.hi + p.lo : p.hi;
+}
+
 static pair pair_add_pair(pair a, pair b)
 {
     pair r = two_sum(a.hi, b.hi);
@@ -748,10 +754,20 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_finis
         rstd[p.rstd_out + g] = r;
 }
 
-/* (1 − f)·old + f·batch; the ends are exact, so that f = 1 forgets even a NaN and f = 0 takes none. */
-static float blend(float old, float batch, float f)
+/* (1 − f)·old + f·(batch + rest) = old + f·((batch − old) + rest), rounded about once. The ends are exact, so that f = 1 forgets even
+ * a NaN and f = 0 takes none. */
+static float blend(float old, float batch, float rest, float f)
 {
-    return f == 1.0f ? batch : f == 0.0f ? old : (1.0f - f) * old + f * batch;
+    if (f == 1.0f)
+        return batch + rest;
+    if (f == 0.0f)
+        return old;
+    pair step = two_sum(batch, -old);
+    if (!(fabs(step.hi) < 1e30f)) /* beyond two_product; not finite, perhaps */
+        return old + f * step.hi;
+    pair scaled = two_product(f, step.hi);
+    pair sum = two_sum(old, scaled.hi);
+    return sum.hi + (sum.lo + (scaled.lo + f * (step.lo + rest)));
 }
 
 /* groups_forward_commit: statistics enter the running ones. */
@@ -765,18 +781,18 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_commi
     if (g >= p.groups)
         return;
     global const float *in = statistics + p.statistics + g;
-    float n = in[0] + in[p.groups], mean = in[2 * p.groups] + in[3 * p.groups], var = in[4 * p.groups];
+    float n = in[0] + in[p.groups], m = in[2 * p.groups], c = in[3 * p.groups], var = in[4 * p.groups];
     if (n == 0.0f)
         return;
-    if (!isfinite(mean) || !isfinite(var)) {
+    if (!isfinite(m + c) || !isfinite(var)) {
         atomic_or(found, p.found);
         if (p.flags & GUARD_FINITE)
             return;
     }
     if ((p.flags & UNBIASED) && n > 1.0f)
         var += var / (n - 1.0f);
-    running_mean[p.running_mean + g] = blend(running_mean[p.running_mean + g], mean, p.factor);
-    running_var[p.running_var + g] = blend(running_var[p.running_var + g], var, p.factor);
+    running_mean[p.running_mean + g] = blend(running_mean[p.running_mean + g], m, c, p.factor);
+    running_var[p.running_var + g] = blend(running_var[p.running_var + g], var, 0.0f, p.factor);
 }
 
 /* groups_backward_finish: adds the parts of each group in their order → sums f32[4][groups], dweight, dbias as flagged. */
@@ -808,7 +824,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_fini
     float r = scale[p.scale + g];
     if (p.flags & SCALE_IS_VAR)
         r = rstd_of(r, p.eps);
-    float dy = t.dy.hi + t.dy.lo, dyx = (t.dyd.hi + t.dyd.lo) * r;
+    float dy = pair_value(t.dy), dyx = pair_value(t.dyd) * r;
     float2 n = count_split(p.count);
     global float *out = sums + p.sums + g;
     out[0] = n.x;

@@ -117,14 +117,14 @@ static void step_merge(const struct cln_op *op)
     }
 }
 
-/* (1 − f)·old + f·batch; the ends are exact, so that f = 1 forgets even a NaN and f = 0 takes none. */
-static float blend(float old, float batch, float f)
+/* (1 − f)·old + f·batch in double; the ends are exact, so that f = 1 forgets even a NaN and f = 0 takes none. */
+static float blend(float old, double batch, float f)
 {
     if (f == 1.0f)
-        return batch;
+        return (float)batch;
     if (f == 0.0f)
         return old;
-    return (1.0f - f) * old + f * batch;
+    return (float)(old + f * (batch - old));
 }
 
 static void step_commit(struct cln_cpu_plan *plan, const struct cln_op *op)
@@ -136,7 +136,7 @@ static void step_commit(struct cln_cpu_plan *plan, const struct cln_op *op)
     float f = r->average == CLNORM_CUMULATIVE ? (float)(1.0 / ((double)r->count + 1.0)) : r->momentum;
     for (uint64_t g = 0; g < groups; g++) {
         double count = (double)s[g] + s[groups + g];
-        float mean = s[2 * groups + g] + s[3 * groups + g], var = s[4 * groups + g];
+        double mean = (double)s[2 * groups + g] + s[3 * groups + g], var = s[4 * groups + g];
         if (count == 0.0)
             continue;
         if (!isfinite(mean) || !isfinite(var)) {
@@ -145,7 +145,7 @@ static void step_commit(struct cln_cpu_plan *plan, const struct cln_op *op)
                 continue;
         }
         if (r->variance == CLNORM_UNBIASED && count > 1.0)
-            var = (float)(var * (count / (count - 1.0)));
+            var *= count / (count - 1.0);
         running_mean[g] = blend(running_mean[g], mean, f);
         running_var[g] = blend(running_var[g], var, f);
     }
