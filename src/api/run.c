@@ -47,7 +47,7 @@ static clnorm_status check_running(const char *who, const clnorm_running *r)
     if (r->guard != CLNORM_GUARD_NONE && r->guard != CLNORM_GUARD_FINITE)
         return cln_fail(CLNORM_E_ENUM, "%s: running.guard is %d but must be CLNORM_GUARD_NONE or CLNORM_GUARD_FINITE",
                         who, (int)r->guard);
-    if (!(r->momentum >= 0.0f && r->momentum <= 1.0f))
+    if (r->average == CLNORM_EXPONENTIAL && !(r->momentum >= 0.0f && r->momentum <= 1.0f))
         return cln_fail(CLNORM_E_MOMENTUM, "%s: running.momentum is %g but must be from 0 to 1", who,
                         (double)r->momentum);
     return CLNORM_OK;
