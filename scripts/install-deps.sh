@@ -36,14 +36,14 @@ has_set() {
 }
 
 debian=()
-pypi=()
+declare -A pypi=() # by set
 while read -r set package _; do
     if [[ $set == \#* ]] || ! has_set "$set"; then
         continue
     elif [[ $package == nvidia-cuda-nvcc==* ]] && command -v ptxas >/dev/null; then
         continue # it is for its ptxas alone, and a CUDA toolkit has that
     elif [[ $package == *==* ]]; then
-        pypi+=("$package")
+        pypi[$set]+="${pypi[$set]:+ }$package"
     else
         debian+=("$package")
     fi
@@ -55,17 +55,20 @@ command -v dpkg-query >/dev/null || fail "this is not Debian: install the packag
 present=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${debian[@]}" 2>/dev/null | awk '$2 == "installed" {print $1}') || true
 mapfile -t missing < <(comm -23 <(printf '%s\n' "${debian[@]}" | sort -u) <(sort -u <<<"$present"))
 
-# ---- PyPI packages: a virtual environment each set, made anew where it does not hold exactly the versions of the list
+# ---- PyPI packages: a virtual environment a set, made anew where it does not hold exactly what the list says
 
-venv_of() {
-    echo "$testbed/${1%%==*}"
-}
-mapfile -t missing_pypi < <(for package in "${pypi[@]}"; do
-    [[ $(cat "$(venv_of "$package")/complete" 2>/dev/null) == "$package" ]] || echo "$package"
-done)
+missing_sets=()
+for set in "${!pypi[@]}"; do
+    [[ $(cat "$testbed/$set/complete" 2>/dev/null) == "${pypi[$set]}" ]] || missing_sets+=("$set")
+done
 
 if $list_only; then
-    printf '%s\n' "${missing[@]}" "${missing_pypi[@]}" | sed '/^$/d'
+    {
+        printf '%s\n' "${missing[@]}"
+        for set in "${missing_sets[@]}"; do
+            tr ' ' '\n' <<<"${pypi[$set]}"
+        done
+    } | sed '/^$/d'
     exit 0
 fi
 
@@ -81,23 +84,24 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     "${apt[@]}" install --no-install-recommends "${missing[@]}" >&2 </dev/null
 fi
 
-if [[ ${#missing_pypi[@]} -gt 0 ]]; then
+if [[ ${#missing_sets[@]} -gt 0 ]]; then
     mkdir -p "$testbed"
     # One at a time, if several checkouts start together.
     exec 9>"$testbed/lock"
     flock 9
 fi
-for package in "${missing_pypi[@]}"; do
-    venv=$(venv_of "$package")
-    if [[ $(cat "$venv/complete" 2>/dev/null) == "$package" ]]; then
+for set in "${missing_sets[@]}"; do
+    venv=$testbed/$set
+    if [[ $(cat "$venv/complete" 2>/dev/null) == "${pypi[$set]}" ]]; then
         continue
     fi
-    echo "$program: installing from PyPI into $venv: $package" >&2
+    echo "$program: installing from PyPI into $venv: ${pypi[$set]}" >&2
+    read -r -a packages <<<"${pypi[$set]}"
     rm -rf "$venv"
     # Debian's own Python, for python3-venv belongs to that one.
     /usr/bin/python3 -m venv "$venv" >&2
-    "$venv/bin/pip" --disable-pip-version-check install --quiet --no-cache-dir --only-binary :all: "$package" >&2 </dev/null
-    echo "$package" >"$venv/complete"
+    "$venv/bin/pip" --disable-pip-version-check install --quiet --no-cache-dir --only-binary :all: "${packages[@]}" >&2 </dev/null
+    echo "${pypi[$set]}" >"$venv/complete"
 done
 
 # ---- the environment of the tests
@@ -111,13 +115,13 @@ if has_set test; then
         [[ -e $vendor ]] || fail "$vendor is missing, though its package is installed"
         cmp -s "$vendor" "$icd/$name.icd" || cp "$vendor" "$icd/$name.icd"
     done
-    intel=$testbed/intel-opencl-rt/lib/libintelocl.so
+    intel=$testbed/test/lib/libintelocl.so
     [[ -e $intel ]] || fail "$intel is missing, though its package is installed"
     [[ $(cat "$icd/intel.icd" 2>/dev/null) == "$intel" ]] || echo "$intel" >"$icd/intel.icd"
     printf 'export OCL_ICD_VENDORS=%q\nexport RUSTICL_ENABLE=llvmpipe\n' "$icd"
 fi
 if has_set ci; then
-    ptxas=$(command -v ptxas || find "$testbed/nvidia-cuda-nvcc" -path '*/bin/ptxas' -print -quit)
+    ptxas=$(command -v ptxas || find "$testbed/ci" -path '*/bin/ptxas' -print -quit)
     [[ -x $ptxas ]] || fail "nvidia-cuda-nvcc is installed but holds no bin/ptxas"
     printf 'export CLNORM_PTXAS=%q\n' "$ptxas"
 fi
