@@ -114,7 +114,7 @@ CLNORM_API const char *clnorm_version(void);
 typedef struct clnorm_device clnorm_device;
 
 typedef enum clnorm_device_class {
-    CLNORM_CLASS_HOST = 0,       /* "cpu": plain C on this machine */
+    CLNORM_CLASS_HOST = 0,       /* "cpu": this machine's processors, without OpenCL */
     CLNORM_CLASS_CPU = 1,        /* an OpenCL device of type CPU */
     CLNORM_CLASS_GPU = 2,        /* an OpenCL device of type GPU */
     CLNORM_CLASS_ACCELERATOR = 3 /* any other OpenCL device */
@@ -145,7 +145,7 @@ typedef struct clnorm_device_info {
 
 /* Opens a device. name:
  *   "auto"         the first OpenCL GPU or accelerator that builds and runs a kernel, else cpu (see info.fallback)
- *   "cpu"          plain C on this machine
+ *   "cpu"          this machine's processors, without OpenCL
  *   "opencl"       the first OpenCL device of any type
  *   "opencl:P.D"   device D of platform P, as clnorm_device_list counts them
  *   anything else  part of an OpenCL device's or platform's name, letter case ignored; the first match

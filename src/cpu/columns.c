@@ -35,7 +35,7 @@ static void sums_about(const float *x, uint64_t rows, uint64_t stride, uint32_t 
     for (uint32_t j = 0; j < count; j++)
         s_out[j] = q_out[j] = 0.0;
     for (uint64_t start = 0; start < rows; start += CHAIN) {
-        float s[CLN_COLUMNS] = {0}, q[CLN_COLUMNS] = {0};
+        float s[CLN_BAND] = {0}, q[CLN_BAND] = {0};
         for (uint64_t i = start; i < least(rows, start + CHAIN); i++) {
             const float *row = x + i * stride;
             for (uint32_t j = 0; j < count; j++) {
@@ -64,19 +64,19 @@ static int move_far_pivots(uint64_t rows, uint32_t count, const double *s, const
     return moved;
 }
 
-static void columns_statistics(const float *x, struct cln_block block, struct cln_moments *out)
+static void statistics(const float *x, struct cln_band block, struct cln_moments *out)
 {
-    float pivot[CLN_COLUMNS];
-    double s[CLN_COLUMNS], q[CLN_COLUMNS];
+    float pivot[CLN_BAND];
+    double s[CLN_BAND], q[CLN_BAND];
     for (uint32_t j = 0; j < block.count; j++)
         out[j] = (struct cln_moments){0};
-    for (uint64_t i = 0; i < block.rows; i += BLOCK) {
-        uint64_t rows = least(BLOCK, block.rows - i);
-        const float *first = x + i * block.stride;
-        pivots_of(first, rows, block.stride, block.count, pivot);
-        sums_about(first, rows, block.stride, block.count, pivot, s, q);
+    for (uint64_t i = 0; i < block.outers; i += BLOCK) {
+        uint64_t rows = least(BLOCK, block.outers - i);
+        const float *first = x + i * block.outer_stride;
+        pivots_of(first, rows, block.outer_stride, block.count, pivot);
+        sums_about(first, rows, block.outer_stride, block.count, pivot, s, q);
         if (move_far_pivots(rows, block.count, s, q, pivot)) /* in cache: the second pass costs no memory */
-            sums_about(first, rows, block.stride, block.count, pivot, s, q);
+            sums_about(first, rows, block.outer_stride, block.count, pivot, s, q);
         for (uint32_t j = 0; j < block.count; j++) {
             struct cln_moments part = cln_moments_about(pivot[j], (double)rows, s[j], q[j]);
             cln_moments_add(&out[j], &part);
@@ -84,21 +84,21 @@ static void columns_statistics(const float *x, struct cln_block block, struct cl
     }
 }
 
-static void columns_dots(const float *x, const float *dy, struct cln_block block, const float *m, const float *c,
-                         struct cln_dots *out)
+static void dots(const float *x, const float *dy, struct cln_band block, const struct cln_center *at,
+                 struct cln_dots *out)
 {
-    float a[CLN_COLUMNS], b[CLN_COLUMNS];
+    float a[CLN_BAND], b[CLN_BAND];
     for (uint32_t j = 0; j < block.count; j++)
         out[j] = (struct cln_dots){0};
-    for (uint64_t start = 0; start < block.rows; start += CHAIN) {
-        uint64_t end = least(block.rows, start + CHAIN);
+    for (uint64_t start = 0; start < block.outers; start += CHAIN) {
+        uint64_t end = least(block.outers, start + CHAIN);
         for (uint32_t j = 0; j < block.count; j++)
             a[j] = b[j] = 0.0f;
         for (uint64_t i = start; i < end; i++) {
-            const float *px = x + i * block.stride, *pdy = dy + i * block.stride;
+            const float *px = x + i * block.outer_stride, *pdy = dy + i * block.outer_stride;
             for (uint32_t j = 0; j < block.count; j++) {
                 a[j] += pdy[j];
-                b[j] += pdy[j] * ((px[j] - m[j]) - c[j]);
+                b[j] += pdy[j] * ((px[j] - at[j].m) - at[j].c);
             }
         }
         for (uint32_t j = 0; j < block.count; j++) {
@@ -108,27 +108,29 @@ static void columns_dots(const float *x, const float *dy, struct cln_block block
     }
 }
 
-static void columns_apply(const float *x, float *y, struct cln_block block, const struct cln_affine *k)
+static void apply(const float *x, float *y, struct cln_band block, const struct cln_affine *k, int stream)
 {
-    float m[CLN_COLUMNS], c[CLN_COLUMNS], a[CLN_COLUMNS], b[CLN_COLUMNS];
+    (void)stream;
+    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], b[CLN_BAND];
     for (uint32_t j = 0; j < block.count; j++) {
         m[j] = k[j].m;
         c[j] = k[j].c;
         a[j] = k[j].a;
         b[j] = k[j].b;
     }
-    for (uint64_t i = 0; i < block.rows; i++) {
-        const float *px = x + i * block.stride;
-        float *py = y + i * block.stride;
+    for (uint64_t i = 0; i < block.outers; i++) {
+        const float *px = x + i * block.outer_stride;
+        float *py = y + i * block.outer_stride;
         for (uint32_t j = 0; j < block.count; j++)
             py[j] = ((px[j] - m[j]) - c[j]) * a[j] + b[j];
     }
 }
 
-static void columns_gradient(const float *x, const float *dy, float *dx, struct cln_block block,
-                             const struct cln_gradient *k)
+static void gradient(const float *x, const float *dy, float *dx, struct cln_band block, const struct cln_gradient *k,
+                     int stream)
 {
-    float m[CLN_COLUMNS], c[CLN_COLUMNS], p[CLN_COLUMNS], q[CLN_COLUMNS], r[CLN_COLUMNS];
+    (void)stream;
+    float m[CLN_BAND], c[CLN_BAND], p[CLN_BAND], q[CLN_BAND], r[CLN_BAND];
     for (uint32_t j = 0; j < block.count; j++) {
         m[j] = k[j].m;
         c[j] = k[j].c;
@@ -136,30 +138,28 @@ static void columns_gradient(const float *x, const float *dy, float *dx, struct 
         q[j] = k[j].q;
         r[j] = k[j].r;
     }
-    for (uint64_t i = 0; i < block.rows; i++) {
-        const float *pdy = dy + i * block.stride;
-        float *pdx = dx + i * block.stride;
+    for (uint64_t i = 0; i < block.outers; i++) {
+        const float *pdy = dy + i * block.outer_stride;
+        float *pdx = dx + i * block.outer_stride;
         if (!x) {
             for (uint32_t j = 0; j < block.count; j++)
                 pdx[j] = p[j] * pdy[j];
             continue;
         }
-        const float *px = x + i * block.stride;
+        const float *px = x + i * block.outer_stride;
         for (uint32_t j = 0; j < block.count; j++)
             pdx[j] = p[j] * pdy[j] + (q[j] * ((px[j] - m[j]) - c[j]) + r[j]);
     }
 }
 
-void cln_cpu_fill_columns(struct cln_cpu_kernels *kernels)
+void cln_cpu_fill_columns(struct cln_family_kernels *kernels)
 {
-    kernels->columns_statistics = columns_statistics;
-    kernels->columns_dots = columns_dots;
-    kernels->columns_apply = columns_apply;
-    kernels->columns_gradient = columns_gradient;
+    *kernels = (struct cln_family_kernels){statistics, dots, apply, gradient};
 }
 
 void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels)
 {
-    cln_cpu_fill_segments(kernels);
-    cln_cpu_fill_columns(kernels);
+    cln_cpu_fill_segments(&kernels->segments);
+    cln_cpu_fill_columns(&kernels->columns);
+    kernels->name = "plain C";
 }

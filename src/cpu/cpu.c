@@ -1,8 +1,12 @@
 /* The CPU backend: devices, memory, and the dispatch of steps to src/cpu/steps.c. */
 #include "backend/backend.h"
 #include "base/status.h"
+#include "cpu/grid.h"
+#include "cpu/simd/simd.h"
 #include "cpu/steps.h"
+#include "cpu/threads.h"
 
+#include <cpuinfo.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +25,10 @@ static clnorm_status cpu_describe(uint32_t i, clnorm_device_info *info)
     snprintf(info->name, sizeof info->name, "cpu");
     snprintf(info->platform, sizeof info->platform, "host");
     snprintf(info->version, sizeof info->version, "clnorm %s", clnorm_version());
-    snprintf(info->tuning, sizeof info->tuning, "plain C, one thread");
+    struct cln_cpu_kernels kernels;
+    cln_cpu_fill_plain(&kernels);
+    cln_cpu_fill_simd(&kernels);
+    snprintf(info->tuning, sizeof info->tuning, "%s, %ld threads", kernels.name, processors > 0 ? processors : 1);
     info->kind = CLNORM_CLASS_HOST;
     info->memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     info->max_allocation = info->memory;
@@ -131,18 +138,47 @@ static clnorm_status cpu_check_stream(const clnorm_device *device, const char *w
     return CLNORM_OK;
 }
 
+static uint64_t cache_bytes(void)
+{
+    uint64_t bytes = 0;
+    if (cpuinfo_initialize()) {
+        uint32_t l3 = cpuinfo_get_l3_caches_count(), l2 = cpuinfo_get_l2_caches_count();
+        if (l3 && cpuinfo_get_l3_cache(0))
+            bytes = (uint64_t)cpuinfo_get_l3_cache(0)->size * l3;
+        else if (l2 && cpuinfo_get_l2_cache(0))
+            bytes = (uint64_t)cpuinfo_get_l2_cache(0)->size * l2;
+    }
+    return bytes ? bytes : 8u << 20; /* unknown: as a small machine's */
+}
+
+static void explain(clnorm_plan *plan, const struct cln_cpu_plan *impl)
+{
+    struct cln_grid g = cln_grid_make(&plan->view);
+    unsigned long long bands = g.bands, parts = cln_grid_parts(&g);
+    int stream = cln_view_elements(&plan->view) * sizeof(float) > impl->cache_bytes;
+    snprintf(plan->explain, sizeof plan->explain,
+             "cpu, %s, %s, %zu threads; %llu bands of %u channels, %llu parts each%s\n"
+             "%s\n"
+             "forward: x read twice, y written once%s; backward: x and dy read twice, dx written once%s\n",
+             plan->view.family == CLN_SEGMENTS ? "segments" : "columns", impl->kernels.name, cln_threads_count(), bands,
+             g.band, parts, parts == 1 ? "" : " (too few channels to keep threads busy with whole ones)",
+             parts == 1 ? "a band goes through all steps at once: its second reading comes from the cache if it fits"
+                        : "each step goes over the whole tensor before the next",
+             stream ? " past the cache" : "", stream ? " past the cache" : "");
+}
+
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
 {
     struct cln_cpu_plan *impl = calloc(1, sizeof *impl);
     if (!impl)
         return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_plan_create: out of memory for a plan");
     cln_cpu_fill_plain(&impl->kernels);
+    cln_cpu_fill_simd(&impl->kernels);
+    cln_threads_prepare();
+    impl->cache_bytes = cache_bytes();
     plan->impl = impl;
     plan->partials_bytes = cln_cpu_partials_bytes(&plan->view);
-    snprintf(plan->explain, sizeof plan->explain,
-             "cpu, %s, plain C, one thread; forward: statistics, finish, apply: x read twice, y written once\n"
-             "backward: reduce, finish, apply: x and dy read twice, dx written once\n",
-             plan->view.family == CLN_SEGMENTS ? "segments" : "columns");
+    explain(plan, impl);
     return CLNORM_OK;
 }
 
@@ -153,16 +189,14 @@ static void cpu_plan_destroy(clnorm_plan *plan)
 
 static clnorm_status cpu_run(clnorm_plan *plan, const struct cln_op *op)
 {
-    for (int i = 0; i < op->step_count; i++)
-        cln_cpu_step(plan->impl, op, op->steps[i]);
+    cln_cpu_run(plan->impl, op);
     return CLNORM_OK;
 }
 
 static clnorm_status cpu_query_found(clnorm_plan *plan, uint32_t *found)
 {
     struct cln_cpu_plan *impl = plan->impl;
-    *found = impl->found;
-    impl->found = 0;
+    *found = atomic_exchange(&impl->found, 0);
     return CLNORM_OK;
 }
 

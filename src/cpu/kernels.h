@@ -1,5 +1,5 @@
 /* The CPU path's inner loops as a table. cln_cpu_fill_plain fills every slot with plain C; faster code overrides single
- * slots afterwards, so no slot is ever empty.
+ * slots afterwards (src/cpu/simd), so no slot is ever empty.
  *
  * Accuracy (docs/math.md): sums run in f32 in many short lanes about a pivot near the mean, and are carried on in double. */
 #ifndef CLNORM_SRC_CPU_KERNELS_H
@@ -19,7 +19,7 @@ struct cln_affine {
     float m, c, a, b;
 };
 
-/* dx = p·dy + q·((x − m) − c) + r */
+/* dx = p·dy + (q·((x − m) − c) + r) */
 struct cln_gradient {
     float m, c, p, q, r;
 };
@@ -29,38 +29,42 @@ struct cln_dots {
     double dy, dyd;
 };
 
-/* A segments group: `outers` runs of `inners` floats, `stride` apart. */
-struct cln_runs {
-    uint64_t outers, inners, stride;
+/* What a mean is for a reduction over dy: m + c. */
+struct cln_center {
+    float m, c;
 };
 
-/* A block of columns: `rows` rows of `count` ≤ CLN_COLUMNS floats, `stride` apart. */
-#define CLN_COLUMNS 256
-struct cln_block {
-    uint64_t rows, stride;
-    uint32_t count;
+/* Most groups of one band. */
+#define CLN_BAND 256
+
+/* A band of neighbouring groups.
+ * segments: group j is `outers` runs of `inners` floats, outer_stride apart, the first at j·group_stride
+ * columns:  group j is column j of `outers` rows, outer_stride apart; inners = group_stride = 1 */
+struct cln_band {
+    uint64_t outers, inners, outer_stride, group_stride;
+    uint32_t count; /* ≤ CLN_BAND */
 };
 
-/* Pointers are at the first element of the group or block. Bytes moved: statistics 4 per element; dots 8; apply 8;
- * gradient 12 (8 if q is 0 in every column: x is not read and may be NULL). */
+/* Pointers are at the band's first element; per-group arrays have `count` entries. `stream` asks for stores that bypass the cache.
+ * Bytes moved per element: statistics 4, dots 8, apply 8, gradient 12 (8 if x is NULL: then q and r are not used). */
+struct cln_family_kernels {
+    void (*statistics)(const float *x, struct cln_band band, struct cln_moments *out);
+    void (*dots)(const float *x, const float *dy, struct cln_band band, const struct cln_center *at,
+                 struct cln_dots *out);
+    void (*apply)(const float *x, float *y, struct cln_band band, const struct cln_affine *k, int stream);
+    void (*gradient)(const float *x, const float *dy, float *dx, struct cln_band band, const struct cln_gradient *k,
+                     int stream);
+};
+
 struct cln_cpu_kernels {
-    void (*segments_statistics)(const float *x, struct cln_runs runs, struct cln_moments *out);
-    void (*segments_dots)(const float *x, const float *dy, struct cln_runs runs, float m, float c,
-                          struct cln_dots *out);
-    void (*segments_apply)(const float *x, float *y, struct cln_runs runs, struct cln_affine k);
-    void (*segments_gradient)(const float *x, const float *dy, float *dx, struct cln_runs runs, struct cln_gradient k);
-    void (*columns_statistics)(const float *x, struct cln_block block, struct cln_moments *out);
-    void (*columns_dots)(const float *x, const float *dy, struct cln_block block, const float *m, const float *c,
-                         struct cln_dots *out);
-    void (*columns_apply)(const float *x, float *y, struct cln_block block, const struct cln_affine *k);
-    void (*columns_gradient)(const float *x, const float *dy, float *dx, struct cln_block block,
-                             const struct cln_gradient *k);
+    struct cln_family_kernels segments, columns;
+    const char *name; /* of the instruction set, for people */
 };
 
 void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels);
 /* The two halves of it, one a family. */
-void cln_cpu_fill_segments(struct cln_cpu_kernels *kernels);
-void cln_cpu_fill_columns(struct cln_cpu_kernels *kernels);
+void cln_cpu_fill_segments(struct cln_family_kernels *kernels);
+void cln_cpu_fill_columns(struct cln_family_kernels *kernels);
 
 /* Adds a part to a total by Chan's formula. Sums of floats of like magnitude are exact here up to 2^29 values. */
 static inline void cln_moments_add(struct cln_moments *total, const struct cln_moments *part)

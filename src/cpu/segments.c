@@ -53,13 +53,13 @@ static void sums_about(const float *x, uint64_t n, float pivot, double *s_out, d
     }
 }
 
-static void segments_statistics(const float *x, struct cln_runs runs, struct cln_moments *out)
+static void group_statistics(const float *x, const struct cln_band *b, struct cln_moments *out)
 {
     struct cln_moments total = {0};
-    for (uint64_t o = 0; o < runs.outers; o++) {
-        const float *run = x + o * runs.stride;
-        for (uint64_t i = 0; i < runs.inners; i += BLOCK) {
-            uint64_t n = least(BLOCK, runs.inners - i);
+    for (uint64_t o = 0; o < b->outers; o++) {
+        const float *run = x + o * b->outer_stride;
+        for (uint64_t i = 0; i < b->inners; i += BLOCK) {
+            uint64_t n = least(BLOCK, b->inners - i);
             float pivot = pivot_of(run + i, n);
             double s, q;
             sums_about(run + i, n, pivot, &s, &q);
@@ -74,13 +74,14 @@ static void segments_statistics(const float *x, struct cln_runs runs, struct cln
     *out = total;
 }
 
-static void segments_dots(const float *x, const float *dy, struct cln_runs runs, float m, float c, struct cln_dots *out)
+static void group_dots(const float *x, const float *dy, const struct cln_band *band, float m, float c,
+                       struct cln_dots *out)
 {
     double aa[LANES] = {0}, bb[LANES] = {0};
-    for (uint64_t o = 0; o < runs.outers; o++) {
-        for (uint64_t start = 0; start < runs.inners; start += STRETCH) {
-            const float *px = x + o * runs.stride + start, *pdy = dy + o * runs.stride + start;
-            uint64_t n = least(STRETCH, runs.inners - start), i = 0;
+    for (uint64_t o = 0; o < band->outers; o++) {
+        for (uint64_t start = 0; start < band->inners; start += STRETCH) {
+            const float *px = x + o * band->outer_stride + start, *pdy = dy + o * band->outer_stride + start;
+            uint64_t n = least(STRETCH, band->inners - start), i = 0;
             float a[LANES] = {0}, b[LANES] = {0};
             for (; i + LANES <= n; i += LANES) {
                 for (int l = 0; l < LANES; l++) {
@@ -105,36 +106,44 @@ static void segments_dots(const float *x, const float *dy, struct cln_runs runs,
     }
 }
 
-static void segments_apply(const float *x, float *y, struct cln_runs runs, struct cln_affine k)
+static void statistics(const float *x, struct cln_band b, struct cln_moments *out)
 {
-    for (uint64_t o = 0; o < runs.outers; o++) {
-        const float *px = x + o * runs.stride;
-        float *py = y + o * runs.stride;
-        for (uint64_t i = 0; i < runs.inners; i++)
-            py[i] = ((px[i] - k.m) - k.c) * k.a + k.b;
-    }
+    for (uint32_t j = 0; j < b.count; j++)
+        group_statistics(x + j * b.group_stride, &b, &out[j]);
 }
 
-static void segments_gradient(const float *x, const float *dy, float *dx, struct cln_runs runs, struct cln_gradient k)
+static void dots(const float *x, const float *dy, struct cln_band b, const struct cln_center *at, struct cln_dots *out)
 {
-    for (uint64_t o = 0; o < runs.outers; o++) {
-        const float *pdy = dy + o * runs.stride;
-        float *pdx = dx + o * runs.stride;
-        if (!x) {
-            for (uint64_t i = 0; i < runs.inners; i++)
-                pdx[i] = k.p * pdy[i];
-            continue;
+    for (uint32_t j = 0; j < b.count; j++)
+        group_dots(x + j * b.group_stride, dy + j * b.group_stride, &b, at[j].m, at[j].c, &out[j]);
+}
+
+static void apply(const float *x, float *y, struct cln_band b, const struct cln_affine *k, int stream)
+{
+    (void)stream;
+    for (uint64_t o = 0; o < b.outers; o++) {
+        for (uint32_t j = 0; j < b.count; j++) {
+            uint64_t run = o * b.outer_stride + j * b.group_stride;
+            for (uint64_t i = run; i < run + b.inners; i++)
+                y[i] = ((x[i] - k[j].m) - k[j].c) * k[j].a + k[j].b;
         }
-        const float *px = x + o * runs.stride;
-        for (uint64_t i = 0; i < runs.inners; i++)
-            pdx[i] = k.p * pdy[i] + (k.q * ((px[i] - k.m) - k.c) + k.r);
     }
 }
 
-void cln_cpu_fill_segments(struct cln_cpu_kernels *kernels)
+static void gradient(const float *x, const float *dy, float *dx, struct cln_band b, const struct cln_gradient *k,
+                     int stream)
 {
-    kernels->segments_statistics = segments_statistics;
-    kernels->segments_dots = segments_dots;
-    kernels->segments_apply = segments_apply;
-    kernels->segments_gradient = segments_gradient;
+    (void)stream;
+    for (uint64_t o = 0; o < b.outers; o++) {
+        for (uint32_t j = 0; j < b.count; j++) {
+            uint64_t run = o * b.outer_stride + j * b.group_stride;
+            for (uint64_t i = run; i < run + b.inners; i++)
+                dx[i] = k[j].p * dy[i] + (x ? k[j].q * ((x[i] - k[j].m) - k[j].c) + k[j].r : 0.0f);
+        }
+    }
+}
+
+void cln_cpu_fill_segments(struct cln_family_kernels *kernels)
+{
+    *kernels = (struct cln_family_kernels){statistics, dots, apply, gradient};
 }

@@ -1,0 +1,22 @@
+#include "cpu/simd/simd.h"
+
+#include <cpuinfo.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cln_cpu_fill_simd(struct cln_cpu_kernels *kernels)
+{
+    const char *most = getenv("CLNORM_ISA");
+    if ((most && !strcmp(most, "plain")) || !cpuinfo_initialize())
+        return;
+#define FILL(isa, text, test)                                                                                          \
+    if (test) {                                                                                                        \
+        CLN_SIMD_JOIN(segments, isa)(&kernels->segments);                                                              \
+        CLN_SIMD_JOIN(columns, isa)(&kernels->columns);                                                                \
+        kernels->name = text;                                                                                          \
+    }                                                                                                                  \
+    if (most && !strcmp(most, #isa))                                                                                   \
+        return;
+    CLN_ISA_LIST(FILL)
+#undef FILL
+}

@@ -1,0 +1,111 @@
+/* Sixteen floats at a time by the compilers' vector extension: one source, compiled once per instruction set with its flags
+ * (CMakeLists.txt), gives registers of 64, 32 or 16 bytes. The arithmetic is the same in all of them: same bits. */
+#ifndef CLNORM_SRC_CPU_SIMD_VECTOR_H
+#define CLNORM_SRC_CPU_SIMD_VECTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { LANES = 16 };
+typedef float vec __attribute__((vector_size(64)));
+typedef float vec_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Short chains: k equal terms can be off by k·u/2 (docs/math.md). */
+enum {
+    CHAIN = 8,                   /* vectors added into one accumulator */
+    STRETCH = 4 * CHAIN * LANES, /* elements that four accumulators take */
+    BLOCK = CHAIN * STRETCH      /* most elements that share a pivot */
+};
+
+INLINE vec splat(float f)
+{
+    return f - (vec){0};
+}
+
+INLINE vec load(const float *p)
+{
+    return *(const vec_unaligned *)p;
+}
+
+INLINE void store(float *p, vec v)
+{
+    *(vec_unaligned *)p = v;
+}
+
+/* The first n < LANES elements; the others are taken from fill. */
+INLINE vec load_part(const float *p, size_t n, vec fill)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_mask_loadu_ps((__m512)fill, (__mmask16)((1u << n) - 1u), p);
+#else
+    for (size_t i = 0; i < n; i++)
+        fill[i] = p[i];
+    return fill;
+#endif
+}
+
+INLINE void store_part(float *p, size_t n, vec v)
+{
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)v);
+#else
+    for (size_t i = 0; i < n; i++)
+        p[i] = v[i];
+#endif
+}
+
+/* p is a multiple of 64 bytes. Past the cache where the instruction set can. */
+INLINE void store_stream(float *p, vec v)
+{
+#if defined(__AVX512F__)
+    _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX__)
+    __m256 half[2];
+    memcpy(half, &v, sizeof half);
+    _mm256_stream_ps(p, half[0]);
+    _mm256_stream_ps(p + 8, half[1]);
+#else
+    store(p, v);
+#endif
+}
+
+/* Makes streamed stores visible to other threads before this one says that it is done. */
+INLINE void stream_end(void)
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
+/* In a fixed order, in double. */
+INLINE double sum(vec v)
+{
+    double t[LANES / 2];
+    for (int i = 0; i < LANES / 2; i++)
+        t[i] = (double)v[i] + (double)v[i + LANES / 2];
+    for (int n = LANES / 4; n > 0; n /= 2) {
+        for (int i = 0; i < n; i++)
+            t[i] += t[i + n];
+    }
+    return t[0];
+}
+
+INLINE size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Elements before `out` reaches a cache line, at most n. */
+INLINE size_t elements_before_line(const float *out, size_t n)
+{
+    size_t off = ((uintptr_t)out / sizeof(float)) % LANES;
+    return least(off ? LANES - off : 0, n);
+}
+
+#endif
