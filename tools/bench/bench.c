@@ -123,9 +123,8 @@ static uint64_t memory_of(const struct bench_machine *machine)
 /* As many sets of buffers as cold figures need; fewer where memory holds no more. 0: it holds not one. */
 static size_t sets_of(const struct bench_machine *machine, const struct bench_shape *shape)
 {
-    uint64_t tensor = (uint64_t)bench_shape_elements(shape) * sizeof(float);
     bool own_arrays = machine->host && machine->opencl;
-    size_t sets = bench_set_count(tensor, 2, machine->warm ? 0 : machine->cache_bytes);
+    size_t sets = bench_set_count(shape, machine->warm ? 0 : machine->cache_bytes);
     while (sets && (bench_case_bytes(shape, sets, own_arrays) > memory_of(machine) ||
                     bench_case_largest(shape, sets) > machine->info.max_allocation))
         sets--;

@@ -20,11 +20,6 @@ enum bench_stream bench_mode_stream(enum bench_mode mode)
     return mode == BENCH_BACKWARD ? BENCH_ADD : BENCH_COPY;
 }
 
-size_t bench_set_count(uint64_t tensor_bytes, int tensors, size_t cache_bytes)
-{
-    return (size_t)((uint64_t)cache_bytes * 4 / (tensor_bytes * (uint64_t)tensors)) + 1;
-}
-
 /* Every set begins on a page of its own where it fills one, else on a cache line of any device. */
 static size_t stride_of(size_t elements)
 {
@@ -36,6 +31,12 @@ static size_t stride_of(size_t elements)
 static size_t parameter_stride_of(size_t channels)
 {
     return stride_of(channels * (BENCH_STATE + 3));
+}
+
+size_t bench_set_count(const struct bench_shape *shape, size_t cache_bytes)
+{
+    uint64_t pair = stride_of((size_t)bench_shape_elements(shape)) * 2 * sizeof(float);
+    return (size_t)((uint64_t)cache_bytes * 4 / pair) + 1;
 }
 
 uint64_t bench_case_largest(const struct bench_shape *shape, size_t sets)

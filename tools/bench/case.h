@@ -34,8 +34,8 @@ struct bench_case {
     char error[512];
 };
 
-/* How many sets of `tensors` tensors exceed four times cache_bytes; 1 if that is 0. */
-size_t bench_set_count(uint64_t tensor_bytes, int tensors, size_t cache_bytes);
+/* How many sets of x and y exceed four times cache_bytes; 1 if that is 0. */
+size_t bench_set_count(const struct bench_shape *shape, size_t cache_bytes);
 /* Bytes that the case will hold at most, and those of its largest memory. host_streams: with sets on the host for the limits. */
 uint64_t bench_case_bytes(const struct bench_shape *shape, size_t sets, bool host_streams);
 uint64_t bench_case_largest(const struct bench_shape *shape, size_t sets);
