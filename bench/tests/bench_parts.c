@@ -7,17 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SETS  2
-#define GUARD 64
+#define SETS 2
 
 static const size_t counts[] = {1, 3, 15, 16, 17, 1000, 100003, 262144};
 static const float untouched = -12345.0f;
 
 struct buffers {
     clnorm_device *device;
-    bool host;
     size_t count;
-    clnorm_memory *memory[SETS][3]; /* target, source, other */
+    clnorm_memory *memory[3]; /* target, source, other: each SETS sets */
 };
 
 static void fail(const char *what)
@@ -31,43 +29,56 @@ static float value(size_t set, size_t array, size_t i)
     return (float)(array * 1000003 + set * 5003 + i % 4999);
 }
 
+/* From one set to the next: there are elements between them. */
+static size_t stride_of(const struct buffers *b)
+{
+    return (b->count + 127) / 64 * 64;
+}
+
+static float expected(const struct buffers *b, size_t array, size_t i)
+{
+    size_t set = i / stride_of(b);
+    i %= stride_of(b);
+    return array && i < b->count ? value(set, array, i) : untouched;
+}
+
 static void make_buffers(struct buffers *b)
 {
-    size_t bytes = (b->count + GUARD) * sizeof(float);
-    float *values = malloc(bytes);
-    for (size_t set = 0; values && set < SETS; set++) {
-        for (size_t array = 0; array < 3; array++) {
-            for (size_t i = 0; i < b->count + GUARD; i++)
-                values[i] = array ? value(set, array, i) : untouched;
-            if (clnorm_memory_create(b->device, bytes, &b->memory[set][array]) != CLNORM_OK ||
-                clnorm_memory_write(b->memory[set][array], 0, values, bytes) != CLNORM_OK)
-                fail("memory");
-        }
-    }
+    size_t elements = SETS * stride_of(b);
+    float *values = malloc(elements * sizeof *values);
     if (!values)
         fail("out of memory");
+    for (size_t array = 0; array < 3; array++) {
+        for (size_t i = 0; i < elements; i++)
+            values[i] = expected(b, array, i);
+        if (clnorm_memory_create(b->device, elements * sizeof *values, &b->memory[array]) != CLNORM_OK ||
+            clnorm_memory_write(b->memory[array], 0, values, elements * sizeof *values) != CLNORM_OK)
+            fail("memory");
+    }
     free(values);
 }
 
 static void free_buffers(struct buffers *b)
 {
-    for (size_t i = 0; i < SETS * 3; i++)
-        clnorm_memory_destroy(b->memory[i / 3][i % 3]);
+    for (size_t array = 0; array < 3; array++)
+        clnorm_memory_destroy(b->memory[array]);
 }
 
+/* Compares the target after one set was run, and makes it as it was. */
 static size_t wrong_values(struct buffers *b, enum bench_stream stream, size_t set)
 {
-    size_t bytes = (b->count + GUARD) * sizeof(float), wrong = 0;
-    float *got = malloc(bytes);
-    if (!got || clnorm_memory_read(b->memory[set][0], 0, got, bytes) != CLNORM_OK)
+    size_t elements = SETS * stride_of(b), wrong = 0;
+    float *got = malloc(elements * sizeof *got);
+    if (!got || clnorm_memory_read(b->memory[0], 0, got, elements * sizeof *got) != CLNORM_OK)
         fail("reading");
-    for (size_t i = 0; i < b->count + GUARD; i++) {
-        float want = value(set, 1, i) + (stream == BENCH_ADD ? value(set, 2, i) : 0);
-        want = i < b->count ? want : untouched;
+    for (size_t i = 0; i < elements; i++) {
+        float want = untouched;
+        if (i / stride_of(b) == set && i % stride_of(b) < b->count)
+            want = expected(b, 1, i) + (stream == BENCH_ADD ? expected(b, 2, i) : 0);
         wrong += !(got[i] == want);
         got[i] = untouched;
     }
-    if (clnorm_memory_write(b->memory[set][0], 0, got, bytes) != CLNORM_OK)
+    if (clnorm_memory_write(b->memory[0], 0, got, elements * sizeof *got) != CLNORM_OK)
         fail("writing");
     free(got);
     return wrong;
@@ -92,30 +103,25 @@ static void run_targets(struct buffers *b, enum bench_stream stream, const struc
 static void run_host(struct buffers *b, struct bench_host *host)
 {
     struct bench_target targets[BENCH_LIMITS_MAX];
-    struct bench_arrays arrays[SETS];
-    for (size_t set = 0; set < SETS; set++) {
-        void *address[3];
-        for (size_t array = 0; array < 3; array++) {
-            if (clnorm_memory_map(b->memory[set][array], 0, clnorm_memory_bytes(b->memory[set][array]),
-                                  &address[array]) != CLNORM_OK ||
-                clnorm_memory_unmap(b->memory[set][array]) != CLNORM_OK)
-                fail("mapping");
-        }
-        arrays[set] = (struct bench_arrays){address[0], address[1], address[2]};
+    void *address[3];
+    for (size_t array = 0; array < 3; array++) {
+        if (clnorm_memory_map(b->memory[array], 0, clnorm_memory_bytes(b->memory[array]), &address[array]) !=
+                CLNORM_OK ||
+            clnorm_memory_unmap(b->memory[array]) != CLNORM_OK)
+            fail("mapping");
     }
+    struct bench_arrays arrays = {address[0], address[1], address[2], stride_of(b)};
     for (int stream = BENCH_COPY; stream <= BENCH_ADD; stream++)
-        run_targets(b, stream, targets, bench_host_targets(host, stream, arrays, b->count, targets));
+        run_targets(b, stream, targets, bench_host_targets(host, stream, &arrays, b->count, targets));
 }
 
 #ifdef CLNORM_BENCH_OPENCL
 static void run_opencl(struct buffers *b, struct bench_opencl *opencl)
 {
     struct bench_target targets[BENCH_LIMITS_MAX];
-    struct bench_memories memories[SETS];
-    for (size_t set = 0; set < SETS; set++)
-        memories[set] = (struct bench_memories){b->memory[set][0], b->memory[set][1], b->memory[set][2]};
+    struct bench_memories memories = {b->memory[0], b->memory[1], b->memory[2], stride_of(b)};
     for (int stream = BENCH_COPY; stream <= BENCH_ADD; stream++)
-        run_targets(b, stream, targets, bench_opencl_targets(opencl, stream, memories, b->count, targets));
+        run_targets(b, stream, targets, bench_opencl_targets(opencl, stream, &memories, b->count, targets));
 }
 #endif
 

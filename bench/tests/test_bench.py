@@ -212,7 +212,7 @@ class Usage(support.ToolTest):
             (["--repeat", "0"], r"--repeat is 0 and must be from 1"),
             (["--repeat", "-2"], r"--repeat is -2 and must be from 1"),
             (["--repeat", "-1"], r"--repeat is -1 and must be from 1"),
-            (["--repeat", "many"], r"many: "),
+            (["--repeat", "many"], r"many\b"),
             (["--device", "no such device"], r"no such device"),
             (["--warm", "now"], r"now"),
             (["--nothing"], r"--nothing"),

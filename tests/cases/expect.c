@@ -32,6 +32,11 @@ struct wide {
     double *weight, *bias; /* NULL: 1 and 0 */
 };
 
+static double *zeros(size_t count)
+{
+    return calloc(count ? count : 1, sizeof(double));
+}
+
 static double *widen(const float *from, size_t count)
 {
     double *to = malloc((count ? count : 1) * sizeof(double));
@@ -56,8 +61,8 @@ static bool wide_make(const struct case_problem *p, struct wide *w)
     const float *const *in = (const float *const *)p->input;
     memset(w, 0, sizeof *w);
     w->x = widen(in[INPUT_X], p->elements);
-    w->mean = calloc(c, sizeof(double));
-    w->var = calloc(c, sizeof(double));
+    w->mean = zeros(c);
+    w->var = zeros(c);
     if (in[INPUT_DY])
         w->dy = widen(in[INPUT_DY], p->elements);
     if (in[INPUT_WEIGHT])
@@ -94,8 +99,8 @@ static bool allocate(struct case_problem *p)
         const bool nothing = p->c.n == 0 && (o == CASE_MEAN || o == CASE_VAR || o == CASE_RSTD ||
                                              o == CASE_STATISTICS_MEAN || o == CASE_STATISTICS_VAR);
         p->count[o] = nothing ? 0 : tensor ? p->elements : p->shape.c;
-        p->reference[o] = calloc(p->count[o] ? p->count[o] : 1, sizeof(double));
-        p->tolerance[o] = calloc(p->shape.c, sizeof(double));
+        p->reference[o] = zeros(p->count[o]);
+        p->tolerance[o] = zeros(p->shape.c);
         if (!p->reference[o] || !p->tolerance[o])
             return false;
     }
@@ -220,8 +225,10 @@ bool problem_expect(struct case_problem *p)
     struct wide w;
     if (!allocate(p) || !wide_make(p, &w))
         return false;
-    double *sums = calloc(2 * c, sizeof(double)), *dweight = sums, *dbias = sums + c;
-    if (!sums) {
+    double *dweight = zeros(c), *dbias = zeros(c);
+    if (!dweight || !dbias) {
+        free(dweight);
+        free(dbias);
         wide_free(&w);
         return false;
     }
@@ -240,7 +247,8 @@ bool problem_expect(struct case_problem *p)
         else
             expect_statistics(p, &w, i, &a);
     }
-    free(sums);
+    free(dweight);
+    free(dbias);
     wide_free(&w);
     return true;
 }

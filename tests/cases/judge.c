@@ -22,6 +22,14 @@ static void fail(struct case_result *result, const char *format, ...)
     result->pass = false;
 }
 
+static bool same_bits(float a, float b)
+{
+    uint32_t bits[2];
+    memcpy(&bits[0], &a, sizeof a);
+    memcpy(&bits[1], &b, sizeof b);
+    return bits[0] == bits[1];
+}
+
 /* One unit in the last place of the float nearest to value. */
 static double ulp_of(double value)
 {
@@ -122,7 +130,7 @@ static void judge_slot(const struct case_run *run, enum case_slot i, struct case
                 fail(result, "%s[%zu] was not written", case_slot_name(i), k - begin);
                 return;
             }
-        } else if (memcmp(&slot->back[k], &slot->image[k], sizeof(float)) != 0) {
+        } else if (!same_bits(slot->back[k], slot->image[k])) {
             fail(result,
                  "%s: the float at %td was overwritten with %.9g (its buffer has %zu, of which the call has %zu)",
                  case_slot_name(i), (ptrdiff_t)k - (ptrdiff_t)begin, (double)slot->back[k], slot->floats,
@@ -182,7 +190,8 @@ static void judge_clean_channels(const struct case_run *run, const struct case_r
         for (size_t i = 0; i < p->count[o]; i++) {
             const size_t channel = case_channel(p, (enum case_output)o, i);
             const double got = run->value[o][i], want = clean->value[o][i];
-            if (channel == p->poisoned || (isfinite(got) && !memcmp(&got, &want, sizeof got)))
+            const bool same = got == want && !signbit(got) == !signbit(want);
+            if (channel == p->poisoned || (isfinite(got) && same))
                 continue;
             fail(result, "%s[%zu] (channel %zu) is %.9g, and %.9g without the NaN or Inf in channel %zu",
                  case_output_name((enum case_output)o), i, channel, got, want, p->poisoned);

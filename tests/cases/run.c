@@ -134,14 +134,14 @@ static clnorm_status make_slots(struct case_run *run)
     return status;
 }
 
-clnorm_status case_bind(const struct case_problem *problem, clnorm_device *device, struct case_run **out)
+clnorm_status case_bind(const struct case_problem *problem, clnorm_device *device, struct case_run **run)
 {
     const struct clnorm_case *c = &problem->c;
-    struct case_run *run = calloc(1, sizeof *run);
-    if (!run)
+    struct case_run *r = calloc(1, sizeof *r);
+    if (!r)
         return CLNORM_E_NO_MEMORY;
-    run->problem = problem;
-    run->device = device;
+    r->problem = problem;
+    r->device = device;
     clnorm_desc desc = CLNORM_DESC_INIT;
     desc.layout = c->layout;
     desc.n = c->plan_n;
@@ -149,20 +149,20 @@ clnorm_status case_bind(const struct case_problem *problem, clnorm_device *devic
     desc.spatial_dims = c->spatial_dims;
     memcpy(desc.spatial, c->spatial, sizeof desc.spatial);
     desc.eps = c->eps;
-    clnorm_status status = clnorm_plan_create(device, &desc, &run->plan);
+    clnorm_status status = clnorm_plan_create(device, &desc, &r->plan);
     if (status == CLNORM_OK)
-        status = make_slots(run);
+        status = make_slots(r);
     if (status == CLNORM_OK)
-        status = case_reset(run);
+        status = case_reset(r);
     for (int o = 0; o < CASE_OUTPUTS && status == CLNORM_OK; o++) {
-        if (problem->count[o] && !(run->value[o] = malloc(problem->count[o] * sizeof(double))))
+        if (problem->count[o] && !(r->value[o] = malloc(problem->count[o] * sizeof(double))))
             status = CLNORM_E_NO_MEMORY;
     }
     if (status != CLNORM_OK) {
-        case_run_free(run);
+        case_run_free(r);
         return status;
     }
-    *out = run;
+    *run = r;
     return CLNORM_OK;
 }
 
@@ -329,12 +329,11 @@ static clnorm_status add_sums(struct case_run *run)
     clnorm_status status = clnorm_device_finish(run->device);
     if (status == CLNORM_OK)
         status = clnorm_memory_read(slot->memory, offset, sums, slot->floats * sizeof(float));
-    for (uint32_t i = 1; i < parts; i++) {
-        for (size_t k = 0; k < one; k++)
-            sums[k] += sums[i * one + k];
-    }
-    if (status == CLNORM_OK)
+    if (status == CLNORM_OK) {
+        for (size_t k = one; k < slot->floats; k++)
+            sums[k % one] += sums[k];
         status = clnorm_memory_write(slot->memory, offset, sums, one * sizeof(float));
+    }
     free(sums);
     return status;
 }

@@ -196,8 +196,8 @@ static void add_options(void)
     for (int layout = CLNORM_NC; layout <= CLNORM_NSC; layout++) {
         for (int mode = 0; mode < CASE_MODES; mode++) {
             const struct clnorm_case plain = of((clnorm_layout)layout, &option_shapes[layout], (enum case_mode)mode);
-            size_t key =
-                (size_t)(mode + layout); /* the short suite has each option once a layout, in another mode each time */
+            /* The short suite has each option once a layout, in another mode each time. */
+            size_t key = (size_t)mode + (size_t)layout;
             struct clnorm_case c = plain;
             c.n = c.plan_n = 0;
             add(c, key++, CASE_MODES);

@@ -17,13 +17,13 @@ static int by_name(const void *a, const void *b)
 START_TEST(names_are_unique_and_whole)
 {
     const size_t count = cases_count(CASE_FULL);
-    const struct clnorm_case **sorted = malloc(count * sizeof *sorted);
+    const struct clnorm_case **sorted = malloc(count * sizeof(const struct clnorm_case *));
     ck_assert_ptr_nonnull(sorted);
     for (size_t i = 0; i < count; i++) {
         sorted[i] = cases_get(CASE_FULL, i);
         ck_assert_uint_lt(strlen(sorted[i]->name), sizeof sorted[i]->name - 1);
     }
-    qsort(sorted, count, sizeof *sorted, by_name);
+    qsort(sorted, count, sizeof(const struct clnorm_case *), by_name);
     for (size_t i = 1; i < count; i++)
         ck_assert_str_ne(sorted[i - 1]->name, sorted[i]->name);
     free(sorted);

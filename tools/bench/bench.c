@@ -123,12 +123,10 @@ static uint64_t memory_of(const struct bench_machine *machine)
 /* As many sets of buffers as cold figures need; fewer where memory holds no more. 0: it holds not one. */
 static size_t sets_of(const struct bench_machine *machine, const struct bench_shape *shape)
 {
-    uint64_t tensor = (uint64_t)bench_shape_elements(shape) * sizeof(float);
     bool own_arrays = machine->host && machine->opencl;
-    size_t sets = bench_set_count(tensor, 2, machine->warm ? 0 : machine->cache_bytes);
-    if (tensor > machine->info.max_allocation)
-        return 0;
-    while (sets && bench_case_bytes(shape, sets, own_arrays) > memory_of(machine))
+    size_t sets = bench_set_count(shape, machine->warm ? 0 : machine->cache_bytes);
+    while (sets && (bench_case_bytes(shape, sets, own_arrays) > memory_of(machine) ||
+                    bench_case_largest(shape, sets) > machine->info.max_allocation))
         sets--;
     return sets;
 }
@@ -182,11 +180,8 @@ static int measure_case(struct run *run, size_t i, struct bench_case *c)
         if (run->modes[mode] && !bench_check(c, mode, &checked[mode], error))
             return case_failed(run, i, error);
     }
-    /* Backward needs the state of a forward in every set. */
-    for (size_t set = 0; run->modes[BENCH_BACKWARD] && set < c->set_count; set++) {
-        if (!bench_case_call(c, BENCH_TRAIN, set) || !bench_case_finish(c))
-            return case_failed(run, i, c->error);
-    }
+    if (run->modes[BENCH_BACKWARD] && !bench_case_spread_state(c))
+        return case_failed(run, i, c->error);
     bench_case_free_inputs(c);
     struct bench_limits *limits = bench_limits_create(&run->machine, c, error);
     int exit_code = limits ? CLI_OK : case_failed(run, i, error);

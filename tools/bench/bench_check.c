@@ -81,9 +81,9 @@ static struct case_problem *make_problem(const struct bench_case *c, enum bench_
     p->m = c->samples_a_channel;
     p->elements = p->m * checked;
     p->poisoned = NO_CHANNEL;
-    bool ok = add_input(p, c, INPUT_X, c->x) && add_input(p, c, INPUT_WEIGHT, c->weight);
+    bool ok = add_input(p, c, INPUT_X, c->first_x) && add_input(p, c, INPUT_WEIGHT, c->weight);
     if (mode == BENCH_BACKWARD)
-        ok = ok && add_input(p, c, INPUT_DY, c->dy);
+        ok = ok && add_input(p, c, INPUT_DY, c->first_dy);
     else
         ok = ok && add_input(p, c, INPUT_BIAS, c->bias) && add_input(p, c, INPUT_RUNNING_MEAN, c->running_mean) &&
              add_input(p, c, INPUT_RUNNING_VAR, c->running_var);
@@ -96,7 +96,7 @@ static struct case_problem *make_problem(const struct bench_case *c, enum bench_
 
 static clnorm_status read_output(const struct bench_case *c, enum case_output output, float *values)
 {
-    clnorm_memory *parameters = c->sets[0].parameters;
+    clnorm_memory *parameters = c->parameters;
     size_t bytes = c->channels * sizeof(float);
     switch (output) {
     case CASE_RUNNING_MEAN:
@@ -108,7 +108,7 @@ static clnorm_status read_output(const struct bench_case *c, enum case_output ou
     case CASE_DBIAS:
         return clnorm_memory_read(parameters, bench_parameter_offset(c, BENCH_DBIAS), values, bytes);
     default:
-        return clnorm_memory_read(c->sets[0].y, 0, values, c->elements * sizeof(float));
+        return clnorm_memory_read(c->y, 0, values, c->elements * sizeof(float));
     }
 }
 
@@ -151,7 +151,7 @@ static bool check_output(struct bench_case *c, const struct case_problem *p, enu
 /* The call on set 0, with the parameters as they were at first. */
 static bool run_once(struct bench_case *c, enum bench_mode mode)
 {
-    c->status = clnorm_memory_write(c->sets[0].parameters, 0, c->weight, c->channels * 4 * sizeof(float));
+    c->status = clnorm_memory_write(c->parameters, 0, c->weight, c->channels * 4 * sizeof(float));
     if (c->status != CLNORM_OK) {
         snprintf(c->error, sizeof c->error, "%s", clnorm_last_error());
         return false;

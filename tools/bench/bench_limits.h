@@ -20,14 +20,15 @@ void bench_host_destroy(struct bench_host *host);
 size_t bench_host_threads(const struct bench_host *host);
 const char *bench_host_streams(const struct bench_host *host); /* "memcpy, avx512f, avx512f-nt", for people */
 
-/* One set of buffers for the host's streams: target = source (+ other). */
+/* The buffers of the host's streams, target = source (+ other): set i begins i * stride elements after these. */
 struct bench_arrays {
     float *target;
     const float *source, *other;
+    size_t stride;
 };
 
-/* Appends the host's streams to targets, of which there is room for BENCH_LIMITS_MAX in all. They work on arrays[set], of count
- * elements each, and use host until the next call of this. Returns how many were appended. */
+/* Appends the host's streams to targets, of which there is room for BENCH_LIMITS_MAX in all. They work on count elements of a set, and
+ * use host and arrays until the next call of this. Returns how many were appended. */
 #define BENCH_LIMITS_MAX 32
 size_t bench_host_targets(struct bench_host *host, enum bench_stream stream, const struct bench_arrays *arrays,
                           size_t count, struct bench_target *targets);
@@ -39,9 +40,10 @@ struct bench_opencl *bench_opencl_create(const clnorm_device *device, char error
 void bench_opencl_destroy(struct bench_opencl *opencl);
 /* Bytes of the device's last-level cache, as far as OpenCL tells. */
 size_t bench_opencl_cache_bytes(const struct bench_opencl *opencl);
-/* One set: library memory. */
+/* The same in library memory. */
 struct bench_memories {
     clnorm_memory *target, *source, *other;
+    size_t stride;
 };
 size_t bench_opencl_targets(struct bench_opencl *opencl, enum bench_stream stream,
                             const struct bench_memories *memories, size_t count, struct bench_target *targets);

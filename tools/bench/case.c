@@ -20,18 +20,38 @@ enum bench_stream bench_mode_stream(enum bench_mode mode)
     return mode == BENCH_BACKWARD ? BENCH_ADD : BENCH_COPY;
 }
 
-size_t bench_set_count(uint64_t tensor_bytes, int tensors, size_t cache_bytes)
+/* Every set begins on a page of its own where it fills one, else on a cache line of any device. */
+static size_t stride_of(size_t elements)
 {
-    return (size_t)((uint64_t)cache_bytes * 4 / (tensor_bytes * (uint64_t)tensors)) + 1;
+    size_t unit = elements >= 1024 ? 1024 : 64;
+    return (elements + unit - 1) / unit * unit;
+}
+
+/* Weight … dbias, and a state of three values a channel; more than the state's size would be an error of make_memories. */
+static size_t parameter_stride_of(size_t channels)
+{
+    return stride_of(channels * (BENCH_STATE + 3));
+}
+
+size_t bench_set_count(const struct bench_shape *shape, size_t cache_bytes)
+{
+    uint64_t pair = stride_of((size_t)bench_shape_elements(shape)) * 2 * sizeof(float);
+    return (size_t)((uint64_t)cache_bytes * 4 / pair) + 1;
+}
+
+uint64_t bench_case_largest(const struct bench_shape *shape, size_t sets)
+{
+    size_t tensor = stride_of((size_t)bench_shape_elements(shape));
+    size_t parameters = parameter_stride_of((size_t)shape->size[1]);
+    return (uint64_t)sets * (tensor > parameters ? tensor : parameters) * sizeof(float);
 }
 
 uint64_t bench_case_bytes(const struct bench_shape *shape, size_t sets, bool host_streams)
 {
-    uint64_t tensor = (uint64_t)bench_shape_elements(shape) * sizeof(float);
-    uint64_t parameters = (uint64_t)shape->size[1] * sizeof(float) * 16;
-    uint64_t device = sets * (3 * tensor + parameters);
+    uint64_t tensor = stride_of((size_t)bench_shape_elements(shape)) * sizeof(float);
+    uint64_t parameters = parameter_stride_of((size_t)shape->size[1]) * sizeof(float);
     uint64_t check = 3 * tensor, limits = host_streams ? sets * 3 * tensor : 0;
-    return device + (check > limits ? check : limits);
+    return sets * (3 * tensor + parameters) + (check > limits ? check : limits);
 }
 
 /* Values about 0 with variance 1, no two channels or sets of neighbours alike: the sum of four uniform numbers of a
@@ -50,16 +70,17 @@ static void fill(float *values, size_t count, uint64_t seed)
 
 static bool make_inputs(struct bench_case *c)
 {
-    c->x = malloc(c->elements * sizeof(float));
-    c->dy = malloc(c->elements * sizeof(float));
-    c->weight = malloc(c->channels * 4 * sizeof(float));
-    if (!c->x || !c->dy || !c->weight)
+    c->inputs = malloc((2 * c->elements + 4 * c->channels) * sizeof(float));
+    if (!c->inputs)
         return false;
+    c->first_x = c->inputs;
+    c->first_dy = c->first_x + c->elements;
+    c->weight = c->first_dy + c->elements;
     c->bias = c->weight + c->channels;
     c->running_mean = c->bias + c->channels;
     c->running_var = c->running_mean + c->channels;
-    fill(c->x, c->elements, 1);
-    fill(c->dy, c->elements, 2);
+    fill(c->first_x, c->elements, 1);
+    fill(c->first_dy, c->elements, 2);
     fill(c->weight, c->channels * 4, 3);
     for (size_t i = 0; i < c->channels; i++)
         c->running_var[i] = 0.5f + c->running_var[i] * c->running_var[i];
@@ -71,12 +92,6 @@ size_t bench_parameter_offset(const struct bench_case *c, enum bench_parameter p
     return (size_t)parameter * c->channels * sizeof(float);
 }
 
-static clnorm_buffer parameter_part(const struct bench_case *c, size_t set, enum bench_parameter parameter)
-{
-    size_t bytes = parameter == BENCH_STATE ? clnorm_plan_state_bytes(c->plan) : c->channels * sizeof(float);
-    return clnorm_memory_part(c->sets[set].parameters, bench_parameter_offset(c, parameter), bytes);
-}
-
 static bool keep(struct bench_case *c, clnorm_status status)
 {
     if (status == CLNORM_OK)
@@ -86,18 +101,45 @@ static bool keep(struct bench_case *c, clnorm_status status)
     return false;
 }
 
-static bool make_set(struct bench_case *c, struct bench_set *set)
+/* values at the begin of every set. */
+static bool write_sets(struct bench_case *c, clnorm_memory *memory, size_t stride, const float *values, size_t count)
 {
-    size_t bytes = c->elements * sizeof(float);
+    void *pointer = NULL;
+    if (!keep(c, clnorm_memory_map(memory, 0, c->set_count * stride * sizeof(float), &pointer)))
+        return false;
+    for (size_t set = 0; set < c->set_count; set++)
+        memcpy((float *)pointer + set * stride, values, count * sizeof(float));
+    return keep(c, clnorm_memory_unmap(memory));
+}
+
+static bool make_memories(struct bench_case *c)
+{
+    size_t bytes = c->set_count * c->stride * sizeof(float);
     size_t parameters = bench_parameter_offset(c, BENCH_STATE) + clnorm_plan_state_bytes(c->plan);
-    return keep(c, clnorm_memory_create(c->device, bytes, &set->x)) &&
-           keep(c, clnorm_memory_create(c->device, bytes, &set->y)) &&
-           keep(c, clnorm_memory_create(c->device, bytes, &set->dy)) &&
-           keep(c, clnorm_memory_create(c->device, parameters, &set->parameters)) &&
-           keep(c, clnorm_memory_write(set->x, 0, c->x, bytes)) &&
-           keep(c, clnorm_memory_write(set->dy, 0, c->dy, bytes)) &&
-           keep(c, clnorm_memory_write(set->y, 0, c->dy, bytes)) && /* so that its pages are there */
-           keep(c, clnorm_memory_write(set->parameters, 0, c->weight, c->channels * 4 * sizeof(float)));
+    if (parameters > c->parameter_stride * sizeof(float)) {
+        snprintf(c->error, sizeof c->error, "the state of the plan has %zu bytes, more than bench allows for",
+                 clnorm_plan_state_bytes(c->plan));
+        return false;
+    }
+    parameters = c->set_count * c->parameter_stride * sizeof(float);
+    return keep(c, clnorm_memory_create(c->device, bytes, &c->x)) &&
+           keep(c, clnorm_memory_create(c->device, bytes, &c->y)) &&
+           keep(c, clnorm_memory_create(c->device, bytes, &c->dy)) &&
+           keep(c, clnorm_memory_create(c->device, parameters, &c->parameters)) &&
+           write_sets(c, c->x, c->stride, c->first_x, c->elements) &&
+           write_sets(c, c->dy, c->stride, c->first_dy, c->elements) &&
+           write_sets(c, c->y, c->stride, c->first_dy, c->elements) && /* so that its pages are there */
+           write_sets(c, c->parameters, c->parameter_stride, c->weight, c->channels * 4);
+}
+
+bool bench_case_spread_state(struct bench_case *c)
+{
+    size_t bytes = bench_parameter_offset(c, BENCH_STATE) + clnorm_plan_state_bytes(c->plan);
+    float *first = malloc(bytes);
+    bool ok = first && keep(c, clnorm_memory_read(c->parameters, 0, first, bytes)) &&
+              write_sets(c, c->parameters, c->parameter_stride, first, bytes / sizeof(float));
+    free(first);
+    return ok;
 }
 
 bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct bench_shape *shape, size_t sets)
@@ -117,40 +159,46 @@ bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct
     c->samples_a_channel = c->elements / c->channels;
     c->status = CLNORM_E_NO_MEMORY;
     snprintf(c->error, sizeof c->error, "out of memory");
-    c->sets = calloc(sets, sizeof *c->sets);
-    bool ok = c->sets && make_inputs(c) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan));
-    while (ok && c->set_count < sets)
-        ok = make_set(c, &c->sets[c->set_count++]);
-    return ok;
+    c->set_count = sets;
+    c->stride = stride_of(c->elements);
+    c->parameter_stride = parameter_stride_of(c->channels);
+    return make_inputs(c) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan)) && make_memories(c);
 }
 
 void bench_case_free_inputs(struct bench_case *c)
 {
-    free(c->x);
-    free(c->dy);
-    free(c->weight);
-    c->x = c->dy = c->weight = c->bias = c->running_mean = c->running_var = NULL;
+    free(c->inputs);
+    c->inputs = NULL;
 }
 
 void bench_case_destroy(struct bench_case *c)
 {
     clnorm_plan_destroy(c->plan);
-    for (size_t i = 0; c->sets && i < c->set_count; i++) {
-        clnorm_memory_destroy(c->sets[i].x);
-        clnorm_memory_destroy(c->sets[i].y);
-        clnorm_memory_destroy(c->sets[i].dy);
-        clnorm_memory_destroy(c->sets[i].parameters);
-    }
-    free(c->sets);
+    clnorm_memory_destroy(c->x);
+    clnorm_memory_destroy(c->y);
+    clnorm_memory_destroy(c->dy);
+    clnorm_memory_destroy(c->parameters);
     bench_case_free_inputs(c);
     memset(c, 0, sizeof *c);
+}
+
+static clnorm_buffer tensor_part(const struct bench_case *c, clnorm_memory *tensor, size_t set)
+{
+    return clnorm_memory_part(tensor, set * c->stride * sizeof(float), c->elements * sizeof(float));
+}
+
+static clnorm_buffer parameter_part(const struct bench_case *c, size_t set, enum bench_parameter parameter)
+{
+    size_t bytes = parameter == BENCH_STATE ? clnorm_plan_state_bytes(c->plan) : c->channels * sizeof(float);
+    size_t begin = set * c->parameter_stride * sizeof(float);
+    return clnorm_memory_part(c->parameters, begin + bench_parameter_offset(c, parameter), bytes);
 }
 
 static bool call_train(struct bench_case *c, size_t set)
 {
     clnorm_forward_args args = CLNORM_FORWARD_ARGS_INIT;
-    args.x = clnorm_memory_buffer(c->sets[set].x);
-    args.y = clnorm_memory_buffer(c->sets[set].y);
+    args.x = tensor_part(c, c->x, set);
+    args.y = tensor_part(c, c->y, set);
     args.weight = parameter_part(c, set, BENCH_WEIGHT);
     args.bias = parameter_part(c, set, BENCH_BIAS);
     args.running_mean = parameter_part(c, set, BENCH_RUNNING_MEAN);
@@ -162,8 +210,8 @@ static bool call_train(struct bench_case *c, size_t set)
 static bool call_infer(struct bench_case *c, size_t set)
 {
     clnorm_infer_args args = CLNORM_INFER_ARGS_INIT;
-    args.x = clnorm_memory_buffer(c->sets[set].x);
-    args.y = clnorm_memory_buffer(c->sets[set].y);
+    args.x = tensor_part(c, c->x, set);
+    args.y = tensor_part(c, c->y, set);
     args.weight = parameter_part(c, set, BENCH_WEIGHT);
     args.bias = parameter_part(c, set, BENCH_BIAS);
     args.running_mean = parameter_part(c, set, BENCH_RUNNING_MEAN);
@@ -174,11 +222,11 @@ static bool call_infer(struct bench_case *c, size_t set)
 static bool call_backward(struct bench_case *c, size_t set)
 {
     clnorm_backward_args args = CLNORM_BACKWARD_ARGS_INIT;
-    args.x = clnorm_memory_buffer(c->sets[set].x);
-    args.dy = clnorm_memory_buffer(c->sets[set].dy);
+    args.x = tensor_part(c, c->x, set);
+    args.dy = tensor_part(c, c->dy, set);
     args.weight = parameter_part(c, set, BENCH_WEIGHT);
     args.state = parameter_part(c, set, BENCH_STATE);
-    args.dx = clnorm_memory_buffer(c->sets[set].y);
+    args.dx = tensor_part(c, c->y, set);
     args.dweight = parameter_part(c, set, BENCH_DWEIGHT);
     args.dbias = parameter_part(c, set, BENCH_DBIAS);
     return keep(c, clnorm_backward(c->plan, &args));

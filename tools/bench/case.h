@@ -18,42 +18,43 @@ enum bench_stream bench_mode_stream(enum bench_mode mode);
 /* All that a case may hold at a time, on device and host together. */
 #define BENCH_MEMORY_MAX ((uint64_t)4 << 30)
 
-struct bench_set {
-    clnorm_memory *x, *y, *dy; /* y is dx too */
-    clnorm_memory
-        *parameters; /* f32[c] each: weight, bias, running mean, running variance, dweight, dbias; state after them */
-};
-
+/* The sets lie one after the other in the four memories: set i begins i * stride elements, i * parameter_stride in the parameters,
+ * after the first. y is dx too. */
 struct bench_case {
     const struct bench_shape *shape;
     clnorm_device *device;
     clnorm_desc desc;
     clnorm_plan *plan;
     size_t elements, channels, samples_a_channel;
-    size_t set_count;
-    struct bench_set *sets;
-    float *x, *dy, *weight, *bias, *running_mean, *running_var; /* what every set begins with, on the host */
-    clnorm_status status;                                       /* of the last call that failed, and its sentence */
+    size_t set_count, stride, parameter_stride;
+    clnorm_memory *x, *y, *dy, *parameters;
+    float *inputs; /* on the host: what every set begins with, all of the next six; NULL once freed */
+    float *first_x, *first_dy, *weight, *bias, *running_mean, *running_var;
+    clnorm_status status; /* of the last call that failed, and its sentence */
     char error[512];
 };
 
-/* How many sets of `tensors` tensors exceed four times cache_bytes; 1 if that is 0. */
-size_t bench_set_count(uint64_t tensor_bytes, int tensors, size_t cache_bytes);
-/* Bytes that the case will hold at most. host_streams: with a second set on the host for the limits. */
+/* How many sets of x and y exceed four times cache_bytes; 1 if that is 0. */
+size_t bench_set_count(const struct bench_shape *shape, size_t cache_bytes);
+/* Bytes that the case will hold at most, and those of its largest memory. host_streams: with sets on the host for the limits. */
 uint64_t bench_case_bytes(const struct bench_shape *shape, size_t sets, bool host_streams);
+uint64_t bench_case_largest(const struct bench_shape *shape, size_t sets);
 
 /* Makes plan and inputs, and `sets` sets of buffers, with their data written. false: c->error tells why. To be destroyed either
  * way. */
 bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct bench_shape *shape, size_t sets);
+/* After a backward on set 0: gives every set the parameters of that one, its state too. All sets have the same x, and timing
+ * backward needs no forward on each of them then. */
+bool bench_case_spread_state(struct bench_case *c);
 /* Frees the inputs on the host. After the case was checked they are needed no more. */
 void bench_case_free_inputs(struct bench_case *c);
 void bench_case_destroy(struct bench_case *c);
 
-/* One call on a set; asynchronous on OpenCL. Backward takes the state of the last BENCH_TRAIN on that set. */
+/* One call on a set; asynchronous on OpenCL. Backward takes the state in that set: of the last BENCH_TRAIN, or spread. */
 bool bench_case_call(struct bench_case *c, enum bench_mode mode, size_t set);
 bool bench_case_finish(struct bench_case *c);
 
-/* Offset of the parameter in the parameters of a set, in bytes. */
+/* The parameters of a set, f32[c] each but the state. */
 enum bench_parameter {
     BENCH_WEIGHT,
     BENCH_BIAS,
@@ -63,6 +64,7 @@ enum bench_parameter {
     BENCH_DBIAS,
     BENCH_STATE
 };
+/* Offset in the parameters of a set, in bytes. */
 size_t bench_parameter_offset(const struct bench_case *c, enum bench_parameter parameter);
 
 #endif

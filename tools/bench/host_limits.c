@@ -28,7 +28,8 @@ struct bench_host {
 
 struct job {
     stream_function function;
-    const struct bench_arrays *arrays;
+    float *target;
+    const float *source, *other;
     size_t count, slice;
 };
 
@@ -36,16 +37,16 @@ static void run_slice(void *context, size_t i)
 {
     const struct job *job = context;
     size_t begin = i * job->slice, left = job->count - begin;
-    const struct bench_arrays *a = job->arrays;
-    job->function(a->target + begin, a->source + begin, a->other ? a->other + begin : NULL,
-                  left < job->slice ? left : job->slice);
+    job->function(job->target + begin, job->source + begin, job->other + begin, left < job->slice ? left : job->slice);
 }
 
 static bool run_way(void *context, size_t set)
 {
     const struct way *way = context;
     struct bench_host *host = way->host;
-    struct job job = {way->function, &host->arrays[set], host->count, host->count};
+    const struct bench_arrays *a = host->arrays;
+    size_t at = set * a->stride;
+    struct job job = {way->function, a->target + at, a->source + at, a->other + at, host->count, host->count};
     if (way->single) {
         run_slice(&job, 0);
         return true;

@@ -29,11 +29,11 @@ struct trial {
 
 struct bench_limits {
     struct trial trials[2]; /* by enum bench_stream */
-    size_t sets, count;
-    struct bench_arrays *arrays; /* for the host's streams; NULL without them */
+    size_t count;
+    struct bench_arrays arrays; /* for the host's streams */
     bool own_arrays;
 #ifdef CLNORM_BENCH_OPENCL
-    struct bench_memories *memories;
+    struct bench_memories memories;
 #endif
 };
 
@@ -46,18 +46,14 @@ static float *new_array(size_t count)
     return array;
 }
 
-static bool make_own_arrays(struct bench_limits *limits)
+static bool make_own_arrays(struct bench_limits *limits, size_t count)
 {
+    struct bench_arrays *a = &limits->arrays;
     limits->own_arrays = true;
-    for (size_t i = 0; i < limits->sets; i++) {
-        struct bench_arrays *a = &limits->arrays[i];
-        a->target = new_array(limits->count);
-        a->source = new_array(limits->count);
-        a->other = new_array(limits->count);
-        if (!a->target || !a->source || !a->other)
-            return false;
-    }
-    return true;
+    a->target = new_array(count);
+    a->source = new_array(count);
+    a->other = new_array(count);
+    return a->target && a->source && a->other;
 }
 
 /* The address of memory on "cpu": it stays while the memory does. */
@@ -72,15 +68,11 @@ static float *address_of(struct bench_case *c, clnorm_memory *memory)
 
 static bool borrow_arrays(struct bench_limits *limits, struct bench_case *c)
 {
-    for (size_t i = 0; i < limits->sets; i++) {
-        struct bench_arrays *a = &limits->arrays[i];
-        a->target = address_of(c, c->sets[i].y);
-        a->source = address_of(c, c->sets[i].x);
-        a->other = address_of(c, c->sets[i].dy);
-        if (!a->target || !a->source || !a->other)
-            return false;
-    }
-    return true;
+    struct bench_arrays *a = &limits->arrays;
+    a->target = address_of(c, c->y);
+    a->source = address_of(c, c->x);
+    a->other = address_of(c, c->dy);
+    return a->target && a->source && a->other;
 }
 
 struct bench_limits *bench_limits_create(const struct bench_machine *machine, struct bench_case *c, char error[512])
@@ -88,23 +80,16 @@ struct bench_limits *bench_limits_create(const struct bench_machine *machine, st
     struct bench_limits *limits = calloc(1, sizeof *limits);
     bool ok = limits != NULL;
     if (ok) {
-        limits->sets = c->set_count;
         limits->count = c->elements;
+        limits->arrays.stride = c->stride;
         for (size_t i = 0; i < 2 * BENCH_LIMITS_MAX; i++)
             bench_samples_clear(&limits->trials[i % 2].contenders[i / 2].samples);
-    }
-    if (ok && machine->host) {
-        limits->arrays = calloc(limits->sets, sizeof *limits->arrays);
-        ok = limits->arrays && (machine->opencl ? make_own_arrays(limits) : borrow_arrays(limits, c));
-    }
 #ifdef CLNORM_BENCH_OPENCL
-    if (ok && machine->opencl) {
-        limits->memories = calloc(limits->sets, sizeof *limits->memories);
-        ok = limits->memories != NULL;
-        for (size_t i = 0; ok && i < limits->sets; i++)
-            limits->memories[i] = (struct bench_memories){c->sets[i].y, c->sets[i].x, c->sets[i].dy};
-    }
+        limits->memories = (struct bench_memories){c->y, c->x, c->dy, c->stride};
 #endif
+    }
+    if (ok && machine->host)
+        ok = machine->opencl ? make_own_arrays(limits, c->set_count * c->stride) : borrow_arrays(limits, c);
     if (!ok) {
         snprintf(error, 512, "out of memory for the buffers of the limits");
         bench_limits_destroy(limits);
@@ -119,15 +104,11 @@ void bench_limits_destroy(struct bench_limits *limits)
         return;
     for (size_t i = 0; i < 2 * BENCH_LIMITS_MAX; i++)
         bench_samples_free(&limits->trials[i % 2].contenders[i / 2].samples);
-    for (size_t i = 0; limits->own_arrays && i < limits->sets; i++) {
-        free(limits->arrays[i].target);
-        free((void *)(uintptr_t)limits->arrays[i].source);
-        free((void *)(uintptr_t)limits->arrays[i].other);
+    if (limits->own_arrays) {
+        free(limits->arrays.target);
+        free((void *)(uintptr_t)limits->arrays.source);
+        free((void *)(uintptr_t)limits->arrays.other);
     }
-    free(limits->arrays);
-#ifdef CLNORM_BENCH_OPENCL
-    free(limits->memories);
-#endif
     free(limits);
 }
 
@@ -199,10 +180,10 @@ static void make_targets(const struct bench_machine *machine, struct bench_limit
     struct bench_target targets[BENCH_LIMITS_MAX];
     size_t count = 0;
     if (machine->host)
-        count += bench_host_targets(machine->host, stream, limits->arrays, limits->count, targets);
+        count += bench_host_targets(machine->host, stream, &limits->arrays, limits->count, targets);
 #ifdef CLNORM_BENCH_OPENCL
     if (machine->opencl)
-        count += bench_opencl_targets(machine->opencl, stream, limits->memories, limits->count, targets + count);
+        count += bench_opencl_targets(machine->opencl, stream, &limits->memories, limits->count, targets + count);
 #endif
     for (size_t i = 0; i < count; i++)
         trial->contenders[i].target = targets[i];

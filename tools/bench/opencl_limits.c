@@ -59,9 +59,10 @@ static bool failed(struct bench_opencl *opencl, const char *call, cl_int code)
 static bool run_copy_buffer(void *context, size_t set)
 {
     struct bench_opencl *opencl = ((struct way *)context)->opencl;
-    const struct bench_memories *m = &opencl->memories[set];
-    cl_int code = clEnqueueCopyBuffer(opencl->queue, clnorm_memory_cl(m->source), clnorm_memory_cl(m->target), 0, 0,
-                                      opencl->count * sizeof(cl_float), 0, NULL, NULL);
+    const struct bench_memories *m = opencl->memories;
+    size_t begin = set * m->stride * sizeof(cl_float);
+    cl_int code = clEnqueueCopyBuffer(opencl->queue, clnorm_memory_cl(m->source), clnorm_memory_cl(m->target), begin,
+                                      begin, opencl->count * sizeof(cl_float), 0, NULL, NULL);
     return code == CL_SUCCESS || failed(opencl, "clEnqueueCopyBuffer", code);
 }
 
@@ -69,15 +70,16 @@ static bool run_kernel(void *context, size_t set)
 {
     const struct way *way = context;
     struct bench_opencl *opencl = way->opencl;
-    const struct bench_memories *m = &opencl->memories[set];
+    const struct bench_memories *m = opencl->memories;
     cl_kernel kernel = way->kernels[way->stream];
     cl_mem target = clnorm_memory_cl(m->target), source = clnorm_memory_cl(m->source);
-    cl_mem other = m->other ? clnorm_memory_cl(m->other) : source;
-    cl_ulong count = opencl->count;
-    cl_int code = clSetKernelArg(kernel, 0, sizeof target, &target);
-    code |= clSetKernelArg(kernel, 1, sizeof source, &source);
-    code |= clSetKernelArg(kernel, 2, sizeof other, &other);
-    code |= clSetKernelArg(kernel, 3, sizeof count, &count);
+    cl_mem other = clnorm_memory_cl(m->other);
+    cl_ulong begin = set * m->stride, count = opencl->count;
+    cl_int code = clSetKernelArg(kernel, 0, sizeof(cl_mem), &target);
+    code |= clSetKernelArg(kernel, 1, sizeof(cl_mem), &source);
+    code |= clSetKernelArg(kernel, 2, sizeof(cl_mem), &other);
+    code |= clSetKernelArg(kernel, 3, sizeof begin, &begin);
+    code |= clSetKernelArg(kernel, 4, sizeof count, &count);
     if (code != CL_SUCCESS)
         return failed(opencl, "clSetKernelArg", code);
     size_t vectors = opencl->count / (size_t)programs[way->shape->program].width;

@@ -50,13 +50,13 @@ void bench_report_row(const struct bench_result *r)
 
 static int by_ratio(const void *a, const void *b)
 {
-    double x = (*(const struct bench_result *const *)a)->ratio, y = (*(const struct bench_result *const *)b)->ratio;
+    double x = ((const struct bench_result *)a)->ratio, y = ((const struct bench_result *)b)->ratio;
     return (x > y) - (x < y);
 }
 
 void bench_report_summary(const struct bench_result *results, size_t count)
 {
-    const struct bench_result **group = malloc((count + 1) * sizeof *group);
+    struct bench_result *group = malloc((count + 1) * sizeof *group);
     if (!group)
         return;
     printf("\n");
@@ -65,17 +65,17 @@ void bench_report_summary(const struct bench_result *results, size_t count)
             size_t n = 0;
             for (size_t i = 0; i < count; i++) {
                 if ((int)results[i].mode == mode && (int)results[i].shape->layout == layout)
-                    group[n++] = &results[i];
+                    group[n++] = results[i];
             }
             if (!n)
                 continue;
             qsort(group, n, sizeof *group, by_ratio);
-            const struct bench_result *worst = group[n - 1];
+            const struct bench_result *worst = &group[n - 1];
             char shape[128];
             bench_shape_print(worst->shape, shape);
             printf("median ratio of %-8s %-3s %6.2f over %zu case%s; worst %.2f (%s %s)\n", bench_mode_name(mode),
-                   bench_layout_name(layout), (group[(n - 1) / 2]->ratio + group[n / 2]->ratio) / 2, n,
-                   n == 1 ? "" : "s", worst->ratio, worst->shape->name, shape);
+                   bench_layout_name(layout), (group[(n - 1) / 2].ratio + group[n / 2].ratio) / 2, n, n == 1 ? "" : "s",
+                   worst->ratio, worst->shape->name, shape);
         }
     }
     free(group);

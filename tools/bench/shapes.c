@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,23 +12,13 @@
 
 static const char spaces[] = " \t\r\v\f";
 
+/* Where the parser is, and what it has against that place. */
 struct place {
     const char *label;
     size_t line;
-    char *error;
+    char text[400];
 };
-
-__attribute__((format(printf, 2, 3))) static bool refuse(const struct place *place, const char *format, ...)
-{
-    int used = snprintf(place->error, 512, "%s:%zu: ", place->label, place->line);
-    if (used < 0 || used >= 512)
-        return false;
-    va_list list;
-    va_start(list, format);
-    vsnprintf(place->error + used, 512 - (size_t)used, format, list);
-    va_end(list);
-    return false;
-}
+#define REFUSE(place, ...) (snprintf((place)->text, sizeof(place)->text, __VA_ARGS__), false)
 
 const char *bench_layout_name(clnorm_layout layout)
 {
@@ -51,7 +40,7 @@ void bench_shape_print(const struct bench_shape *shape, char text[128])
         used += (size_t)snprintf(text + used, 128 - used, "%s%" PRId64, d ? "x" : "", shape->size[d]);
 }
 
-static bool parse_layout(const struct place *place, const char *word, clnorm_layout *layout)
+static bool parse_layout(struct place *place, const char *word, clnorm_layout *layout)
 {
     for (clnorm_layout l = CLNORM_NC; l <= CLNORM_NSC; l++) {
         if (!strcmp(word, bench_layout_name(l))) {
@@ -59,10 +48,10 @@ static bool parse_layout(const struct place *place, const char *word, clnorm_lay
             return true;
         }
     }
-    return refuse(place, "the layout is \"%.40s\" and must be nc, ncs or nsc", word);
+    return REFUSE(place, "the layout is \"%.40s\" and must be nc, ncs or nsc", word);
 }
 
-static bool parse_sizes(const struct place *place, const char *word, struct bench_shape *shape)
+static bool parse_sizes(struct place *place, const char *word, struct bench_shape *shape)
 {
     int64_t elements = 1;
     shape->dims = 0;
@@ -71,14 +60,14 @@ static bool parse_sizes(const struct place *place, const char *word, struct benc
         errno = 0;
         long long size = *p >= '0' && *p <= '9' ? strtoll(p, &end, 10) : 0;
         if (!end || (*end && *end != 'x'))
-            return refuse(place, "the shape is \"%.60s\" and must be whole numbers joined by x, as in 32x64x56x56",
+            return REFUSE(place, "the shape is \"%.60s\" and must be whole numbers joined by x, as in 32x64x56x56",
                           word);
         if (errno || size < 1 || size > ELEMENTS_MAX / elements)
-            return refuse(place,
+            return REFUSE(place,
                           "the shape is \"%.60s\"; each size must be at least 1 and all together at most 2^40 elements",
                           word);
         if (shape->dims == 2 + CLNORM_MAX_SPATIAL)
-            return refuse(place, "the shape is \"%.60s\" and has more than %d spatial dimensions", word,
+            return REFUSE(place, "the shape is \"%.60s\" and has more than %d spatial dimensions", word,
                           CLNORM_MAX_SPATIAL);
         shape->size[shape->dims++] = size;
         elements *= size;
@@ -87,15 +76,15 @@ static bool parse_sizes(const struct place *place, const char *word, struct benc
         p = end;
     }
     if (shape->layout == CLNORM_NC && shape->dims != 2)
-        return refuse(place, "the shape is \"%.60s\" and must be NxC for layout nc", word);
+        return REFUSE(place, "the shape is \"%.60s\" and must be NxC for layout nc", word);
     if (shape->layout != CLNORM_NC && shape->dims < 3)
-        return refuse(place, "the shape is \"%.60s\" and must have at least one spatial dimension for layout %s", word,
+        return REFUSE(place, "the shape is \"%.60s\" and must have at least one spatial dimension for layout %s", word,
                       bench_layout_name(shape->layout));
     return true;
 }
 
 /* line is cut up by this. */
-static bool parse_case(const struct place *place, char *line, struct bench_shape *shape)
+static bool parse_case(struct place *place, char *line, struct bench_shape *shape)
 {
     char *rest = NULL;
     const char *name = strtok_r(line, spaces, &rest);
@@ -103,12 +92,12 @@ static bool parse_case(const struct place *place, char *line, struct bench_shape
     const char *sizes = strtok_r(NULL, spaces, &rest);
     const char *more = strtok_r(NULL, spaces, &rest);
     if (!sizes)
-        return refuse(place, "a case is three words, NAME LAYOUT SHAPE, and this line has %d", layout ? 2 : 1);
+        return REFUSE(place, "a case is three words, NAME LAYOUT SHAPE, and this line has %d", layout ? 2 : 1);
     if (more)
-        return refuse(place, "a case is three words, NAME LAYOUT SHAPE, and \"%.40s\" is one too many", more);
+        return REFUSE(place, "a case is three words, NAME LAYOUT SHAPE, and \"%.40s\" is one too many", more);
     memset(shape, 0, sizeof *shape);
     if (strlen(name) >= sizeof shape->name)
-        return refuse(place, "the name \"%.20s...\" is longer than %zu characters", name, sizeof shape->name - 1);
+        return REFUSE(place, "the name \"%.20s...\" is longer than %zu characters", name, sizeof shape->name - 1);
     memcpy(shape->name, name, strlen(name));
     return parse_layout(place, layout, &shape->layout) && parse_sizes(place, sizes, shape);
 }
@@ -125,7 +114,7 @@ static bool append(struct bench_shapes *shapes, const struct bench_shape *shape)
 
 bool bench_shapes_parse(struct bench_shapes *shapes, const char *label, const char *text, char error[512])
 {
-    struct place place = {label, 0, error};
+    struct place place = {label, 0, ""};
     bool ok = true;
     memset(shapes, 0, sizeof *shapes);
     for (const char *p = text; ok && *p;) {
@@ -135,13 +124,15 @@ bool bench_shapes_parse(struct bench_shapes *shapes, const char *label, const ch
         if (strspn(p, spaces) < content) {
             struct bench_shape shape;
             char *line = strndup(p, content);
-            ok = line ? parse_case(&place, line, &shape) : refuse(&place, "out of memory");
+            ok = line ? parse_case(&place, line, &shape) : REFUSE(&place, "out of memory");
             if (ok && !append(shapes, &shape))
-                ok = refuse(&place, "out of memory");
+                ok = REFUSE(&place, "out of memory");
             free(line);
         }
         p += length + (p[length] == '\n');
     }
+    if (!ok)
+        snprintf(error, 512, "%s:%zu: %s", label, place.line, place.text);
     if (ok && !shapes->count) {
         snprintf(error, 512, "%s: it has no case; a case is a line NAME LAYOUT SHAPE", label);
         ok = false;

@@ -141,15 +141,15 @@ size_t bench_cache_bytes(void)
 {
     size_t largest = 0;
     for (int index = 0; index < 8; index++) {
-        char path[96];
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
-        FILE *file = fopen(path, "r");
-        size_t size = 0;
-        char unit = 0;
+        char text[96];
+        snprintf(text, sizeof text, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+        FILE *file = fopen(text, "r");
         if (!file)
             break;
-        if (fscanf(file, "%zu%c", &size, &unit) >= 1) {
-            size <<= unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : 0;
+        if (fgets(text, sizeof text, file)) {
+            char *unit = text;
+            size_t size = strtoull(text, &unit, 10);
+            size <<= *unit == 'K' ? 10 : *unit == 'M' ? 20 : *unit == 'G' ? 30 : 0;
             largest = size > largest ? size : largest;
         }
         fclose(file);

@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "opencl:P.D" -> P; -1 for cpu. */
-static int platform_of(const clnorm_device_info *info)
+/* Are both "opencl:P.…" with the same P? */
+static bool on_one_platform(const clnorm_device_info *a, const clnorm_device_info *b)
 {
-    int platform = -1, device;
-    return sscanf(info->id, "opencl:%d.%d", &platform, &device) == 2 ? platform : -1;
+    const size_t length = strcspn(a->id, ".");
+    return a->id[length] == '.' && !strncmp(a->id, b->id, length + 1);
 }
 
 /* The very device again, or the same one shown by a second platform (an ICD file that is there twice). Two devices of one
@@ -18,7 +18,7 @@ static bool is_duplicate(const struct parity *p, const clnorm_device_info *info)
         const clnorm_device_info *other = &p->devices[i].info;
         if (!strcmp(other->id, info->id))
             return true;
-        if (platform_of(other) != platform_of(info) && !strcmp(other->platform, info->platform) &&
+        if (!on_one_platform(other, info) && !strcmp(other->platform, info->platform) &&
             !strcmp(other->name, info->name) && !strcmp(other->version, info->version) &&
             !strcmp(other->driver, info->driver))
             return true;

@@ -53,7 +53,7 @@ static int parse_injection(const struct cli_command *self, const char *text, str
 static int select_cases(struct parity *p, const struct cli_command *self, const char *part)
 {
     const size_t count = cases_count(p->suite);
-    p->cases = malloc(count * sizeof *p->cases);
+    p->cases = malloc(count * sizeof(const struct clnorm_case *));
     if (!p->cases) {
         cli_error(self, "out of memory");
         return CLI_FAILED;
