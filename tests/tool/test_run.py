@@ -209,6 +209,18 @@ class Edges(RunTest):
         self.assertIn(device, result.stdout)
 
     @on_every_device
+    def test_running(self, device):
+        """Both variances and any momentum, also its ends: 0 keeps the old values, 1 takes the batch's."""
+        p = Problem(np.random.default_rng(27), "nsc", (2, 2, 3))
+        files = {**p.files(self), **p.running_files(self)}
+        for variance, momentum in (("biased", 0.25), ("unbiased", 0.25), ("unbiased", 1), ("unbiased", 0)):
+            with self.subTest(variance=variance, momentum=momentum):
+                got = self.run_norm(mode="train", device=device, variance=variance, momentum=momentum, **files)
+                self.check_running(p, got, momentum, variance == "unbiased", f"{device} {variance} {momentum}")
+                if momentum == 0:
+                    np.testing.assert_array_equal(got["running_mean"], p.running_mean)
+
+    @on_every_device
     def test_cumulative(self, device):
         """The mean of all batches: after k of them, with count k − 1, whatever the momentum."""
         p = Problem(np.random.default_rng(21), "nc", (50, 6))
