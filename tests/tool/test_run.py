@@ -13,7 +13,7 @@ import numpy as np
 import support
 from support import U
 
-CASES = 60 if support.LONG else 6
+CASES = 40 if support.LONG else 6
 WIDE = np.longdouble
 
 
