@@ -70,13 +70,13 @@ clnorm_status cln_cl_memory_unmap(clnorm_memory *memory)
 }
 
 static clnorm_status check_async(const char *who, const clnorm_memory *memory, size_t offset, const void *pointer,
-                                 size_t bytes, const clnorm_cl_stream *stream)
+                                 const char *pointer_name, size_t bytes, const clnorm_cl_stream *stream)
 {
     if (!memory || (!pointer && bytes) || !stream)
         return cln_fail(CLNORM_E_NULL, "%s: %s is NULL but must not be", who,
                         !memory   ? "memory"
                         : !stream ? "stream"
-                                  : "the host pointer");
+                                  : pointer_name);
     if (memory->device->backend != &cln_opencl_backend)
         return cln_fail(CLNORM_E_UNSUPPORTED, "%s: memory is on cpu but must be on an OpenCL device", who);
     if (offset > memory->bytes || bytes > memory->bytes - offset || bytes == 0)
@@ -89,7 +89,7 @@ static clnorm_status check_async(const char *who, const clnorm_memory *memory, s
 clnorm_status clnorm_memory_write_async(clnorm_memory *memory, size_t offset, const void *source, size_t bytes,
                                         const clnorm_cl_stream *stream)
 {
-    clnorm_status status = check_async("clnorm_memory_write_async", memory, offset, source, bytes, stream);
+    clnorm_status status = check_async("clnorm_memory_write_async", memory, offset, source, "source", bytes, stream);
     if (status != CLNORM_OK)
         return status;
     cl_int code = clEnqueueWriteBuffer(stream->queue, buffer_of(memory), CL_FALSE, offset, bytes, source,
@@ -100,7 +100,7 @@ clnorm_status clnorm_memory_write_async(clnorm_memory *memory, size_t offset, co
 clnorm_status clnorm_memory_read_async(clnorm_memory *memory, size_t offset, void *target, size_t bytes,
                                        const clnorm_cl_stream *stream)
 {
-    clnorm_status status = check_async("clnorm_memory_read_async", memory, offset, target, bytes, stream);
+    clnorm_status status = check_async("clnorm_memory_read_async", memory, offset, target, "target", bytes, stream);
     if (status != CLNORM_OK)
         return status;
     cl_int code = clEnqueueReadBuffer(stream->queue, buffer_of(memory), CL_FALSE, offset, bytes, target,

@@ -84,12 +84,13 @@ static void check_shape(const struct bench_shape *shape)
     spoilt.damage = NONE;
     for (int mode = 0; mode < BENCH_MODES; mode++)
         ck_assert_msg(bench_check(&c, mode, &checked, error), "%s", error);
-    if (!strncmp(shape->name, "large", 5))
+    bool large = !strncmp(shape->name, "large", 5);
+    if (large)
         ck_assert(checked >= 2 && checked < c.channels);
     else
         ck_assert_uint_eq(checked, c.channels);
     for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++) {
-        for (int variant = 0; variant < 4; variant++) {
+        for (int variant = 0; variant < 4; variant += large ? 3 : 1) {
             spoilt.output = outputs[i].output;
             spoilt.last = variant % 2;
             spoilt.damage = variant / 2 ? NOT_A_NUMBER : SLIGHT;

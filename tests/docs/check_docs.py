@@ -1,9 +1,12 @@
 """Checks the documents against the tree and the program.
 
-    check_docs.py ROOT links                     every relative link of every *.md in the tree, with its anchor, resolves
-    check_docs.py ROOT commands TOOL             every `clnorm X`, script and option of theirs that a document names exists
-    check_docs.py ROOT program CC FLAGS LIBRARY   the README's C program is examples/minimal.c, compiles without warnings and runs
-    check_docs.py ROOT self-test                 the checks find what they must find
+    check_docs.py ROOT links        every relative link of every *.md in the tree resolves, with its anchor
+    check_docs.py ROOT statuses     docs/api.md lists the header's statuses
+    check_docs.py ROOT commands TOOL
+                                    every subcommand, script and option that a document names exists
+    check_docs.py ROOT program COMPILER FLAGS LIBRARY
+                                    the README's program is examples/minimal.c, compiles without warnings and runs
+    check_docs.py ROOT self-test    the checks find what they must find
 """
 import os
 import pathlib
@@ -21,7 +24,7 @@ def documents(root):
     if names.returncode == 0:
         found = [root / name for name in names.stdout.splitlines()]
     else:  # an unpacked archive
-        found = [p for p in root.rglob("*.md") if not any(part.startswith("build") for part in p.relative_to(root).parts)]
+        found = [p for p in root.rglob("*.md") if not p.relative_to(root).parts[0].startswith("build")]
     return sorted(p for p in found if p.exists())
 
 
@@ -66,6 +69,10 @@ def bad_links(document, root):
     return bad, len(targets)
 
 
+COMMAND = (r"(?:\$ +)?(?:\w+=(?:\"[^\"]*\"|\S*) +)*"  # a prompt, variables
+           r"((?:\S*/)?clnorm|(?:\./)?(?:scripts/[\w-]+\.(?:sh|py)|\.ci/run))(?= |$)(.*)")
+
+
 def command_lines(text):
     """Command lines in code: (program, words). Backslashes join lines."""
     lines = []
@@ -75,7 +82,7 @@ def command_lines(text):
     lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
     found = []
     for line in lines:
-        match = re.match(r"(?:\$ +)?(?:\w+=\S* +)*((?:\S*/)?clnorm|(?:\./)?(?:scripts/[\w.-]+|\.ci/run))(?= |$)(.*)", line.strip())
+        match = re.match(COMMAND, line.strip())
         if match:
             found.append((match[1], re.split(r"\s+", match[2].split(" #")[0].split(" | ")[0].split(" > ")[0].strip())))
     return found
@@ -123,6 +130,17 @@ def check_all(root, check, least):
     return 1 if bad else 0
 
 
+def check_statuses(root):
+    """docs/api.md lists the statuses of the header, with their numbers."""
+    header = (root / "include/clnorm/clnorm.h").read_text(encoding="utf-8")
+    page = (root / "docs/api.md").read_text(encoding="utf-8")
+    want = re.findall(r"^    X\((\w+), (\d+), ", header, flags=re.M)
+    have = re.findall(r"^\| `CLNORM_(OK|E_\w+)` \| (\d+) \|", page, flags=re.M)
+    assert want and want == have, f"the header has {want}, docs/api.md has {have}"
+    print(f"{len(want)} statuses are right")
+    return 0
+
+
 def check_program(root, compiler, flags, library):
     blocks = re.findall(r"^```c\n(.*?)^```", (root / "README.md").read_text(encoding="utf-8"), flags=re.M | re.S)
     whole = [block for block in blocks if "int main(" in block]
@@ -132,8 +150,8 @@ def check_program(root, compiler, flags, library):
     with tempfile.TemporaryDirectory() as folder:
         source, program = pathlib.Path(folder, "readme.c"), pathlib.Path(folder, "readme")
         source.write_text(whole[0], encoding="utf-8")
-        subprocess.run([compiler, *shlex.split(flags), "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", root / "include", source, "-o", program,
-                        library, f"-Wl,-rpath,{pathlib.Path(library).parent}"], check=True)
+        subprocess.run([compiler, *shlex.split(flags), "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", root / "include",
+                        source, "-o", program, library, f"-Wl,-rpath,{pathlib.Path(library).parent}"], check=True)
         for device in ("cpu", "auto"):
             output = subprocess.run([program, device], capture_output=True, text=True, check=True).stdout
             rows = [[float(word) for word in line.split()] for line in output.splitlines()]
@@ -157,9 +175,10 @@ def self_test(root):
                         "```\n[9](none.md)\n```\n", encoding="utf-8")
         (base.parent / "outside.md").touch()
         bad, _ = bad_links(page, base)
-        assert [line.split(": ")[1] for line in bad] == ["none.md", "other.md#nothing", "../outside.md", "none.svg"], bad
-        page.write_text("Say `clnorm nothing --x` or:\n\n    clnorm run --such 1 --out d   # words --not\n\n`clnorm.h`\n",
-                        encoding="utf-8")
+        targets = [line.split(": ")[1] for line in bad]
+        assert targets == ["none.md", "other.md#nothing", "../outside.md", "none.svg"], bad
+        page.write_text("Say `clnorm nothing --x` or:\n\n    A=\"b c\" clnorm run --such 1 --out d   # words --not\n\n"
+                        "`clnorm.h`\n", encoding="utf-8")
         helps = {("tool", "nothing"): None, ("tool", "run"): "--out DIR"}
         bad, count = bad_commands(page, base, "tool", helps)
         assert count == 2 and len(bad) == 2 and "--such" in bad[0] and "--help fails" in bad[1], bad
@@ -174,6 +193,8 @@ def main():
     if what == "commands":
         helps = {}
         return check_all(root, lambda document: bad_commands(document, root, sys.argv[3], helps), 10)
+    if what == "statuses":
+        return check_statuses(root)
     if what == "program":
         return check_program(root, *sys.argv[3:6])
     return self_test(root)

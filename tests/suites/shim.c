@@ -1,4 +1,5 @@
-/* Counts what libclnorm itself calls: memory from the heap, and OpenCL's entry points. To be preloaded (LD_PRELOAD).
+/* Counts what libclnorm itself calls: memory from the heap, and OpenCL's entry points; and makes its writes to files fail or
+ * its process die in the middle of one, if CLNORM_SHIM_WRITE is "fail" or "die". To be preloaded (LD_PRELOAD).
  *
  * A call is libclnorm's if it returns into libclnorm. A call that libclnorm makes as its last act (a tail call) returns into
  * its caller, so calls that return into the test program count too; the test makes none of its own while it counts. */
@@ -8,8 +9,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
-#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,10 +55,15 @@ __attribute__((constructor)) static void start(void)
     dl_iterate_phdr(find_ranges, NULL);
 }
 
-static void count(enum shim_group group, const char *name, const void *return_address)
+static int is_ours(const void *return_address)
 {
     uintptr_t at = (uintptr_t)return_address;
-    if ((at >= library_low && at < library_high) || (at >= program_low && at < program_high)) {
+    return (at >= library_low && at < library_high) || (at >= program_low && at < program_high);
+}
+
+static void count(enum shim_group group, const char *name, const void *return_address)
+{
+    if (is_ours(return_address)) {
         __atomic_add_fetch(&clnorm_shim_counts.of[group], 1, __ATOMIC_RELAXED);
         __atomic_store_n(&clnorm_shim_counts.last[group], name, __ATOMIC_RELAXED);
     }
@@ -102,6 +109,28 @@ void free(void *block)
     if (block)
         COUNT(free, "free");
     __libc_free(block);
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------- */
+
+/* Half of what is to be written is; then the disk is full, or the process is gone. A binary is larger than a header: what is
+ * short is written as it is, so that the half file is a header and half a binary. */
+size_t fwrite(const void *data, size_t size, size_t number, FILE *stream)
+{
+    static size_t (*next)(const void *, size_t, size_t, FILE *);
+    if (!next) {
+        void *found = dlsym(RTLD_NEXT, "fwrite");
+        memcpy(&next, &found, sizeof next);
+    }
+    const char *fault = getenv("CLNORM_SHIM_WRITE");
+    if (!fault || size * number < 1024 || !is_ours(__builtin_return_address(0)))
+        return next(data, size, number, stream);
+    next(data, 1, size * number / 2, stream);
+    fflush(stream);
+    if (strcmp(fault, "die") == 0)
+        raise(SIGKILL);
+    errno = ENOSPC;
+    return 0;
 }
 
 /* ---- OpenCL ------------------------------------------------------------------------------------------------------ */

@@ -139,6 +139,20 @@ class Refused(OutputTest):
                     pattern = f"new/out/{name}.npy: it cannot be written: File too large"
                     self.refuse(pattern, out="new/out", preexec_fn=limited)
 
+    def test_old_results_stay(self):
+        """A run that fails at a file small enough to be buffered to the end has not replaced the ones before it."""
+        self.save("x.npy", np.zeros((0, 300)))
+        self.assertEqual(self.clnorm(*self.arguments()).returncode, 0)
+        for name in self.train_files:
+            with open(self.path("out/" + name), "ab") as stream:
+                stream.write(b"old")
+
+        def limited():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+
+        self.refuse("out/mean.npy: it cannot be written: File too large", preexec_fn=limited)
+
     def test_argument_errors_write_nothing(self):
         """What only the library finds, after files were read and a device was opened, leaves no directory either."""
         for options in ({"eps": "-1"}, {"eps": "nan"}, {"device": "no such device"}):

@@ -13,7 +13,7 @@ import numpy as np
 import support
 from support import U
 
-CASES = 60 if support.LONG else 6
+CASES = 40 if support.LONG else 6
 WIDE = np.longdouble
 
 
@@ -207,6 +207,18 @@ class Edges(RunTest):
         self.check_running(p, got, float(np.float32(0.1)), False, device)
         result = self.clnorm("devices")
         self.assertIn(device, result.stdout)
+
+    @on_every_device
+    def test_running(self, device):
+        """Both variances and any momentum, also its ends: 0 keeps the old values, 1 takes the batch's."""
+        p = Problem(np.random.default_rng(27), "nsc", (2, 2, 3))
+        files = {**p.files(self), **p.running_files(self)}
+        for variance, momentum in (("biased", 0.25), ("unbiased", 0.25), ("unbiased", 1), ("unbiased", 0)):
+            with self.subTest(variance=variance, momentum=momentum):
+                got = self.run_norm(mode="train", device=device, variance=variance, momentum=momentum, **files)
+                self.check_running(p, got, momentum, variance == "unbiased", f"{device} {variance} {momentum}")
+                if momentum == 0:
+                    np.testing.assert_array_equal(got["running_mean"], p.running_mean)
 
     @on_every_device
     def test_cumulative(self, device):

@@ -119,10 +119,11 @@ static void cpu_softmax_cross_entropy(struct backend *b, size_t rows, size_t cla
         const float *z = (const float *)logits.memory + row * classes;
         float *dz = (float *)dlogits.memory + row * classes;
         int32_t label = ((const int32_t *)labels.memory)[row];
-        float highest = z[0], sum = 0;
+        float highest = z[0];
         for (size_t i = 1; i < classes; i++)
             highest = z[i] > highest ? z[i] : highest;
-        for (size_t i = 0; i < classes; i++)
+        float sum = expf(z[0] - highest);
+        for (size_t i = 1; i < classes; i++)
             sum += expf(z[i] - highest);
         for (size_t i = 0; i < classes; i++)
             dz[i] = (expf(z[i] - highest) / sum - ((int32_t)i == label ? 1.0f : 0.0f)) / (float)rows;

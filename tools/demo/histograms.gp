@@ -51,9 +51,9 @@ do for [stage in 'before after'] {
                          with boxes lc rgb '#555555' notitle, \
                      '' using (here(norm, epoch, stage, -4.8)):(0.94 * top): \
                          (sprintf("mean %.2f\ndeviation %.2f", abs($10) < 0.005 ? 0 : $10, $11).outside($6 + $7, $5)) \
-                         with labels left font ',10' notitle, \
+                         with labels left font ',12' notitle, \
                      '' using (here(norm, epoch, stage, $9 > 0 ? 0.5 : NaN)):(0.94 * top): \
-                         (sprintf('%.1f %% are 0', 100.0 * $9 / $5)) with labels left font ',10' notitle
+                         (sprintf('%.1f %% are 0', 100.0 * $9 / $5)) with labels left font ',12' notitle
             }
         }
         unset multiplot

@@ -40,10 +40,11 @@ kernel void softmax_cross_entropy(global const float *logits, global const int *
     global const float *z = logits + row * classes;
     global float *dz = dlogits + row * classes;
     int label = labels[row];
-    float highest = z[0], sum = 0, rows = get_global_size(0);
+    float highest = z[0], rows = get_global_size(0);
     for (uint i = 1; i < classes; i++)
         highest = z[i] > highest ? z[i] : highest;
-    for (uint i = 0; i < classes; i++)
+    float sum = exp(z[0] - highest);
+    for (uint i = 1; i < classes; i++)
         sum += exp(z[i] - highest);
     for (uint i = 0; i < classes; i++)
         dz[i] = (exp(z[i] - highest) / sum - ((int)i == label ? 1.0f : 0.0f)) / rows;

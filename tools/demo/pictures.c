@@ -112,7 +112,9 @@ bool output_pictures(const struct output *o)
 {
     if (!output_file(o, "histograms.gp", write_histograms_script) || !output_file(o, "loss.gp", write_loss_script))
         return false;
-    const char *const arguments[] = {"gnuplot", "-e", "suffix = '" SUFFIX "'", "histograms.gp", "loss.gp", NULL};
+    char setting[32];
+    snprintf(setting, sizeof setting, "suffix = '%s'", SUFFIX);
+    const char *const arguments[] = {"gnuplot", "-e", setting, "histograms.gp", "loss.gp", NULL};
     char text[1024];
     int code = run_gnuplot(o->directory, arguments, text, sizeof text);
     if (code != 0)

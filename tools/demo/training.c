@@ -89,9 +89,11 @@ static size_t count_correct(struct trainer *t, struct network *net)
     struct array logits = network_logits(net);
     float *values = malloc(logits.count * sizeof *values);
     size_t correct = 0;
-    network_forward(net, NETWORK_INFER, t->held_out.images, t->held_out.count);
-    if (!values)
+    if (!values) {
         backend_fail(b, "out of memory for %zu values", logits.count);
+        return 0;
+    }
+    network_forward(net, NETWORK_INFER, t->held_out.images, t->held_out.count);
     b->operations->read(b, logits, values);
     for (size_t row = 0; !backend_failed(b) && row < t->held_out.count; row++) {
         const float *z = values + row * NETWORK_CLASSES;

@@ -27,7 +27,7 @@ static json_t *json_text(const char *text)
     if (!string) {
         char ascii[256];
         size_t n = 0;
-        for (; text[n] && n < sizeof ascii - 1; n++)
+        for (; n < sizeof ascii - 1 && text[n]; n++)
             ascii[n] = (unsigned char)text[n] < 0x80 ? text[n] : '?';
         ascii[n] = '\0';
         string = json_string(ascii);

@@ -123,12 +123,11 @@ static int make_result(struct run *r, int which, int dims, const size_t *shape)
 
 static int make_results(struct run *r)
 {
-    static const int tensors[] = {OUT_Y, OUT_Y, OUT_DX}; /* by mode */
     const struct npy *x = &r->arrays[IN_X].host;
     size_t c = (size_t)r->desc.c;
-    int first = r->options.mode == RUN_BACKWARD ? OUT_DWEIGHT : OUT_MEAN;
-    int last = r->options.mode == RUN_BACKWARD ? OUT_DBIAS : OUT_RSTD;
-    int code = make_result(r, tensors[r->options.mode], x->dims, x->shape);
+    bool backward = r->options.mode == RUN_BACKWARD;
+    int first = backward ? OUT_DWEIGHT : OUT_MEAN, last = backward ? OUT_DBIAS : OUT_RSTD;
+    int code = make_result(r, backward ? OUT_DX : OUT_Y, x->dims, x->shape);
     for (int i = first; i <= last && code == CLI_OK; i++)
         code = make_result(r, i, 1, &c);
     return code;

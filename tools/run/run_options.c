@@ -28,8 +28,8 @@ static bool parse_name(const struct cli_command *self, const char *option, const
             *index = i;
             return true;
         }
-        strcat(all, i == 0 ? "" : names[i + 1] ? ", " : " or ");
-        strcat(all, names[i]);
+        size_t at = strlen(all);
+        snprintf(all + at, sizeof all - at, "%s%s", i == 0 ? "" : names[i + 1] ? ", " : " or ", names[i]);
     }
     cli_error(self, "--%s is '%s'; it must be %s", option, value, all);
     return false;
