@@ -217,10 +217,8 @@ START_TEST(off)
     setenv("CLNORM_CACHE", "off", 1);
     setenv("XDG_CACHE_HOME", directory, 1);
     setenv("HOME", directory, 1);
-    for (int k = 0; k < 2; k++) {
-        struct outcome out = use_once(_i, "off");
-        expect_builds(&out, true, "CLNORM_CACHE=off");
-    }
+    struct outcome out = use_once(_i, "off");
+    expect_builds(&out, true, "CLNORM_CACHE=off");
     read_files(directory);
     for (size_t k = 0; k < file_count; k++)
         expect(!strstr(files[k].path + strlen(directory), "clnorm"), "wrote %s", files[k].path);
@@ -245,6 +243,8 @@ START_TEST(xdg_directories)
     ck_assert_int_eq(chdir(directory), 0);
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         char text[600];
+        if (r == 1)
+            setenv("CLNORM_CACHE", "", 1); /* as if it were not set */
         if (rows[r].xdg) {
             snprintf(text, sizeof text, "%s%s", rows[r].xdg[0] == '/' ? directory : "", rows[r].xdg);
             setenv("XDG_CACHE_HOME", text, 1);
@@ -276,7 +276,7 @@ END_TEST
 /* Places where nothing can be written, not even by root: no error, built from source. */
 START_TEST(unwritable_places)
 {
-    static const char *const places[] = {"/proc", "/proc/nowhere/below", "/dev/null", "/dev/null/below"};
+    static const char *const places[] = {"/proc", "/dev/null/below"};
     for (size_t k = 0; k < sizeof places / sizeof *places; k++) {
         setenv("CLNORM_CACHE", places[k], 1);
         struct outcome out = use_once(_i, places[k]);
@@ -365,7 +365,6 @@ static void damage_everywhere(int i, size_t step, size_t header, size_t spread)
         damaged(i, FLIP, largest * k / spread - 1, first.hash);
     }
     damaged(i, GROW, 1, first.hash);
-    damaged(i, GROW, 4096, first.hash);
     /* The last rebuild has repaired the files and left no others. */
     use_library(opencl_device_name(i), &out);
     expect_builds(&out, false, "after the repair");
@@ -376,7 +375,7 @@ static void damage_everywhere(int i, size_t step, size_t header, size_t spread)
 
 START_TEST(damaged_here_and_there)
 {
-    damage_everywhere(_i, 16, 64, 1);
+    damage_everywhere(_i, 24, 64, 1);
 }
 END_TEST
 
