@@ -94,7 +94,7 @@ static clnorm_status query_found(clnorm_plan *plan, uint32_t *found)
     if (code == CL_SUCCESS)
         code = clEnqueueReadBuffer(impl->last_queue, impl->found, CL_TRUE, 0, sizeof value, &value, 0, NULL, NULL);
     if (code == CL_SUCCESS && value)
-        code = clEnqueueWriteBuffer(impl->last_queue, impl->found, CL_TRUE, 0, sizeof zero, &zero, 0, NULL, NULL);
+        code = cln_cl_write_and_wait(impl->last_queue, impl->found, 0, &zero, sizeof zero);
     if (code != CL_SUCCESS)
         return cln_cl_fail("clEnqueueReadBuffer", code);
     *found = value;

@@ -35,10 +35,21 @@ void cln_cl_memory_destroy(clnorm_memory *memory)
     free(memory->impl);
 }
 
+/* A blocking write only says that the source may be reused; another queue must wait for the event to see the data. */
+cl_int cln_cl_write_and_wait(cl_command_queue queue, cl_mem buffer, size_t offset, const void *source, size_t bytes)
+{
+    cl_event written = NULL;
+    cl_int code = clEnqueueWriteBuffer(queue, buffer, CL_FALSE, offset, bytes, source, 0, NULL, &written);
+    if (code != CL_SUCCESS)
+        return code;
+    code = clWaitForEvents(1, &written);
+    clReleaseEvent(written);
+    return code;
+}
+
 clnorm_status cln_cl_memory_write(clnorm_memory *memory, size_t offset, const void *source, size_t bytes)
 {
-    cl_int code = clEnqueueWriteBuffer(device_of(memory)->queue, buffer_of(memory), CL_TRUE, offset, bytes, source, 0,
-                                       NULL, NULL);
+    cl_int code = cln_cl_write_and_wait(device_of(memory)->queue, buffer_of(memory), offset, source, bytes);
     return code == CL_SUCCESS ? CLNORM_OK : cln_cl_fail("clEnqueueWriteBuffer", code);
 }
 

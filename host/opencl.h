@@ -82,6 +82,7 @@ struct cln_cl_memory {
 };
 clnorm_status cln_cl_memory_create(clnorm_memory *memory);
 void cln_cl_memory_destroy(clnorm_memory *memory);
+cl_int cln_cl_write_and_wait(cl_command_queue queue, cl_mem buffer, size_t offset, const void *source, size_t bytes);
 clnorm_status cln_cl_memory_write(clnorm_memory *memory, size_t offset, const void *source, size_t bytes);
 clnorm_status cln_cl_memory_read(clnorm_memory *memory, size_t offset, void *target, size_t bytes);
 clnorm_status cln_cl_memory_map(clnorm_memory *memory, size_t offset, size_t bytes, void **pointer);
