@@ -1,6 +1,7 @@
 /* The backend of an OpenCL device: CLBlast for the matrices, layers.cl for the rest, all on the in-order queue of the
  * clnorm device. Nothing is read back but by opencl_read. */
 #include "backend.h"
+#include "clblast_tuning.h"
 
 #include <clnorm/opencl.h>
 
@@ -259,6 +260,7 @@ bool backend_opencl_create(struct backend *b)
     own->context = clnorm_device_cl_context(b->device);
     b->operations = &opencl_operations;
     b->own = own;
+    clblast_tune(b->device);
     build(b);
     if (backend_failed(b))
         backend_destroy(b);

@@ -23,7 +23,7 @@ target_link_libraries(clnorm_demo PRIVATE clnorm_flags PkgConfig::POPT PUBLIC cl
 if(CLNORM_OPENCL)
     find_package(CLBlast REQUIRED)
     demo_embed(layers.cl demo_layers_source)
-    target_sources(clnorm_demo PRIVATE demo/backend_opencl.c)
+    target_sources(clnorm_demo PRIVATE demo/backend_opencl.c demo/clblast_tuning.c)
     target_compile_definitions(clnorm_demo PRIVATE DEMO_WITH_OPENCL CL_TARGET_OPENCL_VERSION=120)
     target_link_libraries(clnorm_demo PUBLIC clblast OpenCL::OpenCL)
 endif()
