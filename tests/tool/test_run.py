@@ -92,7 +92,7 @@ class RunTest(support.ToolTest):
         self.assert_within(got["rstd"], p.rstd(var), 17 * U * p.rstd(var), what + ": rstd")
 
     def check_running(self, p, got, share, unbiased, what):
-        """new = (1 − share)·old + share·batch: a few roundings of terms no larger than old and batch, and batch's own."""
+        """new = (1 − share)·old + share·batch: a few roundings of terms no larger than old and batch, and its own."""
         mean, var = p.statistics()
         factor = p.m / (p.m - 1) if unbiased and p.m > 1 else 1
         for name, old, batch, tolerance in (
