@@ -124,6 +124,99 @@ START_TEST(empty_parts)
 }
 END_TEST
 
+/* Counts that f32 does not hold add up exactly, up to 2^48; mean and variance are those of the union. */
+START_TEST(large_counts)
+{
+    clnorm_device *device = test_device(_i);
+    enum { C = 3, PLANES = 5 * C, PARTS = 4 };
+    static const struct shape shape = {CLNORM_NC, 1, C, 0, {0, 0, 0}};
+    static const int64_t counts[PARTS][C] = {{((int64_t)1 << 24) + 1, ((int64_t)1 << 40) + 12345, 1},
+                                             {((int64_t)1 << 31) + 3, 7, ((int64_t)1 << 47) - 1},
+                                             {33554433, ((int64_t)1 << 33) - 1, 0},
+                                             {1, 1, ((int64_t)1 << 46) + 1048575}};
+    clnorm_plan *plan = test_plan(device, &shape, -1);
+    float parts[PARTS * PLANES];
+    double want_count[C] = {0}, want_mean[C] = {0}, want_var[C] = {0};
+    for (int p = 0; p < PARTS; p++) {
+        for (int c = 0; c < C; c++) {
+            float *plane = parts + p * PLANES + c, high = (float)counts[p][c];
+            plane[0] = high;
+            plane[C] = (float)(counts[p][c] - (int64_t)high);
+            ck_assert((double)plane[0] + plane[C] == (double)counts[p][c]);
+            plane[2 * C] = 100 + (float)p;
+            plane[3 * C] = 1e-6f * (float)c;
+            plane[4 * C] = 0.5f + (float)p;
+            want_count[c] += (double)counts[p][c];
+            want_mean[c] += (double)counts[p][c] * ((double)plane[2 * C] + plane[3 * C]);
+        }
+    }
+    for (int c = 0; c < C; c++) {
+        want_mean[c] /= want_count[c];
+        for (int p = 0; p < PARTS; p++) {
+            const float *plane = parts + p * PLANES + c;
+            double d = (double)plane[2 * C] + plane[3 * C] - want_mean[c];
+            want_var[c] += (double)counts[p][c] * (plane[4 * C] + d * d) / want_count[c];
+        }
+    }
+    struct array gathered = array_new(device, PARTS * PLANES, parts), merged = array_new(device, PLANES, NULL);
+    clnorm_merge_args m = CLNORM_MERGE_ARGS_INIT;
+    m.parts = PARTS;
+    m.gathered = gathered.buffer;
+    m.statistics = merged.buffer;
+    expect_status(clnorm_merge(plan, &m), CLNORM_OK, "merge");
+    float *got = array_get(&merged);
+    for (int c = 0; c < C; c++) {
+        expect((double)got[c] + got[C + c] == want_count[c], "count %.0f + %.0f, not %.0f", (double)got[c],
+               (double)got[C + c], want_count[c]);
+        expect_near((double)got[2 * C + c] + got[3 * C + c], want_mean[c], 16 * U * sqrt(want_var[c]),
+                    "mean of a union");
+        expect_near(got[4 * C + c], want_var[c], 32 * U * want_var[c], "variance of a union");
+    }
+}
+END_TEST
+
+/* A hundred parts, each the statistics of a few rows, are the statistics of all rows. */
+START_TEST(many_parts)
+{
+    clnorm_device *device = test_device(_i);
+    enum { C = 6, PLANES = 5 * C, PARTS = 100, ROWS = 3 };
+    static const struct shape few = {CLNORM_NC, ROWS, C, 0, {0, 0, 0}},
+                              all = {CLNORM_NC, ROWS * PARTS, C, 0, {0, 0, 0}};
+    clnorm_plan *plan = test_plan(device, &few, -1);
+    float *x = random_floats(3, ROWS * PARTS * C, 1, 1e4f);
+    struct array rows = array_new(device, ROWS * PARTS * C, x), gathered = array_new(device, PARTS * PLANES, NULL);
+    struct array merged = array_new(device, PLANES, NULL);
+    for (size_t p = 0; p < PARTS; p++) {
+        clnorm_statistics_args s = CLNORM_STATISTICS_ARGS_INIT;
+        clnorm_buffer *buffers[2] = {&s.x, &s.statistics};
+        const clnorm_buffer whole[2] = {rows.buffer, gathered.buffer};
+        const size_t sizes[2] = {ROWS * C * sizeof(float), PLANES * sizeof(float)};
+        for (int k = 0; k < 2; k++) {
+            *buffers[k] = whole[k];
+            if (whole[k].kind == CLNORM_BUFFER_HOST)
+                buffers[k]->handle = (char *)whole[k].handle + p * sizes[k];
+            else
+                buffers[k]->offset += p * sizes[k];
+            buffers[k]->bytes = sizes[k];
+        }
+        expect_status(clnorm_statistics(plan, &s), CLNORM_OK, "statistics");
+    }
+    clnorm_merge_args m = CLNORM_MERGE_ARGS_INIT;
+    m.parts = PARTS;
+    m.gathered = gathered.buffer;
+    m.statistics = merged.buffer;
+    expect_status(clnorm_merge(plan, &m), CLNORM_OK, "merge");
+    struct model *model = model_forward(&all, all.n, 1e-5, x, NULL, NULL);
+    float *got = array_get(&merged);
+    for (int c = 0; c < C; c++) {
+        expect((double)got[c] + got[C + c] == ROWS * PARTS, "count %g", (double)got[c]);
+        expect_near((double)got[2 * C + c] + got[3 * C + c], model->mean[c], 16 * U * sqrt(model->var[c]),
+                    "mean of 100 parts");
+        expect_near(got[4 * C + c], model->var[c], 32 * U * model->var[c], "variance of 100 parts");
+    }
+}
+END_TEST
+
 /* ---- few and many ------------------------------------------------------------------------------------------------ */
 
 /* Variance 0, mean x, y exactly bias, gradients: dx exactly 0·…, dweight 0. */
@@ -394,6 +487,9 @@ int main(void)
     TCase *tcase = add_case(suite, "empty", 60);
     add_device_test(tcase, no_samples);
     add_device_test(tcase, empty_parts);
+    tcase = add_case(suite, "parts", 60);
+    add_device_test(tcase, large_counts);
+    add_device_test(tcase, many_parts);
     tcase = add_case(suite, "sizes", 100);
     add_device_test(tcase, one_value_per_channel);
     add_device_test(tcase, one_channel_of_millions);

@@ -406,6 +406,102 @@ START_TEST(asynchronous_copies)
 }
 END_TEST
 
+/* Plan, memory and device are destroyed while a call waits behind an event: at once, and the call still completes. */
+START_TEST(destroyed_in_flight)
+{
+    enum { ROWS = 40, COLUMNS = 12 };
+    static const struct shape rows = {CLNORM_NC, ROWS, COLUMNS, 0, {0, 0, 0}};
+    const size_t bytes = ROWS * COLUMNS * sizeof(float);
+    clnorm_device *device = NULL;
+    clnorm_plan *plan = NULL;
+    clnorm_memory *memory = NULL;
+    clnorm_desc desc = shape_desc(&rows);
+    float *x = random_floats(1, ROWS * COLUMNS, 1, 0), *y = scratch(bytes);
+    cl_int error;
+    ck_assert_int_eq(clnorm_device_open(opencl_device_name(_i), &device), CLNORM_OK);
+    ck_assert_int_eq(clnorm_plan_create(device, &desc, &plan), CLNORM_OK);
+    ck_assert_int_eq(clnorm_memory_create(device, bytes, &memory), CLNORM_OK);
+    ck_assert_int_eq(clnorm_memory_write(memory, 0, x, bytes), CLNORM_OK);
+    cl_command_queue queue = new_queue(device, false);
+    cl_mem out = clCreateBuffer(clnorm_device_cl_context(device), CL_MEM_READ_WRITE, bytes, NULL, &error);
+    cl_ok(error, "clCreateBuffer");
+    cl_event gate = clCreateUserEvent(clnorm_device_cl_context(device), &error), done = NULL;
+    cl_ok(error, "clCreateUserEvent");
+    clnorm_cl_stream stream = {queue, 1, &gate, &done};
+    clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
+    f.x = clnorm_memory_buffer(memory);
+    f.y = clnorm_cl(out, 0, bytes);
+    f.stream = &stream;
+    expect_status(clnorm_forward(plan, &f), CLNORM_OK, "forward");
+    cl_ok(clFlush(queue), "clFlush");
+    double start = seconds();
+    clnorm_plan_destroy(plan);
+    clnorm_memory_destroy(memory);
+    clnorm_device_destroy(device);
+    expect(seconds() - start < 0.5, "destroying took %.3f s", seconds() - start);
+    cl_ok(clSetUserEventStatus(gate, CL_COMPLETE), "clSetUserEventStatus");
+    ck_assert_ptr_nonnull(done);
+    wait_and_release(done);
+    cl_ok(clEnqueueReadBuffer(queue, out, CL_TRUE, 0, bytes, y, 0, NULL, NULL), "read");
+    model_check_y(model_forward(&rows, ROWS, 1e-5, x, NULL, NULL), y, "a call in flight");
+    cl_ok(clReleaseEvent(gate), "clReleaseEvent");
+    cl_ok(clReleaseMemObject(out), "clReleaseMemObject");
+    cl_ok(clReleaseCommandQueue(queue), "clReleaseCommandQueue");
+}
+END_TEST
+
+/* What a call found is there for the asking though the caller has let go of the queue and has never flushed it. */
+START_TEST(found_on_an_own_queue)
+{
+    clnorm_device *device = test_opencl_device(_i);
+    for (int out_of_order = 0; out_of_order < 1 + is_out_of_order(clnorm_device_cl_id(device)); out_of_order++) {
+        size_t count = shape_elements(&shape, shape.n);
+        float *x = random_floats(1, count, 1, 0);
+        x[count / 2] = NAN;
+        struct layer *l = layer_new(device, &shape, shape.n, -1, x, NULL, NULL);
+        cl_command_queue queue = new_queue(device, out_of_order);
+        clnorm_cl_stream stream = {queue, 0, NULL, NULL};
+        uint32_t found = 77;
+        l->forward.stream = &stream;
+        layer_forward(l);
+        cl_ok(clReleaseCommandQueue(queue), "clReleaseCommandQueue");
+        expect_status(clnorm_plan_query_found(l->plan, &found), CLNORM_OK, "query_found");
+        expect(found == CLNORM_FOUND_NONFINITE, "found %u", found);
+    }
+}
+END_TEST
+
+/* A wait list of any length. */
+START_TEST(many_events)
+{
+    enum { EVENTS = 100 };
+    clnorm_device *device = test_opencl_device(_i);
+    clnorm_plan *plan = test_plan(device, &shape, -1);
+    struct stage *stage = stage_new(device, plan, &shape, call_named("forward"), CLNORM_BUFFER_MEMORY);
+    cl_command_queue queue = new_queue(device, false);
+    cl_event gates[EVENTS], done = NULL;
+    for (int k = 0; k < EVENTS; k++) {
+        cl_int error;
+        gates[k] = clCreateUserEvent(clnorm_device_cl_context(device), &error);
+        cl_ok(error, "clCreateUserEvent");
+    }
+    clnorm_cl_stream stream = {queue, EVENTS, gates, &done};
+    stage->args.forward.stream = &stream;
+    expect_status(clnorm_forward(plan, &stage->args.forward), CLNORM_OK, "forward behind 100 events");
+    cl_ok(clFlush(queue), "clFlush");
+    ck_assert_ptr_nonnull(done);
+    for (int k = EVENTS; k-- > 0;) {
+        if (k == 0)
+            expect(status_of(done) > CL_COMPLETE, "completed before the last of its wait list");
+        cl_ok(clSetUserEventStatus(gates[k], CL_COMPLETE), "clSetUserEventStatus");
+    }
+    wait_and_release(done);
+    for (int k = 0; k < EVENTS; k++)
+        cl_ok(clReleaseEvent(gates[k]), "clReleaseEvent");
+    cl_ok(clReleaseCommandQueue(queue), "clReleaseCommandQueue");
+}
+END_TEST
+
 /* The device's own queue keeps order between calls and copies, and with what the caller enqueues there. */
 START_TEST(the_devices_own_queue)
 {
@@ -436,5 +532,8 @@ int main(void)
     add_opencl_device_test(tcase, no_event);
     add_opencl_device_test(tcase, asynchronous_copies);
     add_opencl_device_test(tcase, the_devices_own_queue);
+    add_opencl_device_test(tcase, destroyed_in_flight);
+    add_opencl_device_test(tcase, found_on_an_own_queue);
+    add_opencl_device_test(tcase, many_events);
     return run_suites(&suite, 1);
 }
