@@ -37,7 +37,7 @@ static size_t partials_offset(const clnorm_plan *plan)
 
 size_t cln_plan_workspace_bytes(const clnorm_plan *plan)
 {
-    return partials_offset(plan) + round_up(plan->partials_bytes);
+    return partials_offset(plan) + round_up(plan->partials_bytes) + 64; /* room to align a caller's workspace */
 }
 
 clnorm_status cln_plan_new(clnorm_device *device, const clnorm_desc *desc, clnorm_plan **out)
@@ -91,6 +91,7 @@ static void bind_workspace(const clnorm_plan *plan, struct cln_op *op)
 {
     const struct cln_span *w = cln_bound(op, CLN_WORKSPACE) ? &op->role[CLN_WORKSPACE] : &plan->workspace;
     int host = plan->device->backend == &cln_cpu_backend;
+    size_t skip = host ? (64 - w->begin % 64) % 64 : 0; /* the CPU path keeps doubles there */
     const struct {
         enum cln_role role;
         size_t offset, bytes;
@@ -102,7 +103,7 @@ static void bind_workspace(const clnorm_plan *plan, struct cln_op *op)
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (!cln_bound(op, parts[i].role))
-            op->role[parts[i].role] = part_of(w, host, parts[i].offset, parts[i].bytes);
+            op->role[parts[i].role] = part_of(w, host, skip + parts[i].offset, parts[i].bytes);
     }
 }
 
