@@ -33,6 +33,7 @@ run_case() {
         "$program_under_test" parity --devices Oclgrind --suite short --case "$1" >"$out" 2>&1; then
         echo "FAILED $1"
         cat "$out"
+        [[ ! -e $log ]] || head -n 40 "$log"
         return 1
     elif [[ ! -e $log ]]; then
         echo "FAILED $1: Oclgrind wrote no log"
