@@ -354,13 +354,21 @@ void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     if (cln_grid_parts(&call.grid) == 1) { /* a band goes through all steps while it is in the cache */
         call.parts = 1;
         call.last_step = op->step_count;
-        cln_parallel((size_t)call.grid.bands, small, task, &call);
+        cln_parallel((size_t)call.grid.bands, small ? CLN_ALONE : CLN_LAST, task, &call);
         return;
     }
+    int last_walk = -1;
+    for (int k = 0; k < op->step_count; k++)
+        last_walk = walks_tensor(op->steps[k]) ? k : last_walk;
     for (int k = 0; k < op->step_count; k++) {
+        int walks = walks_tensor(op->steps[k]);
         call.first_step = k;
         call.last_step = k + 1;
-        call.parts = walks_tensor(op->steps[k]) ? cln_grid_parts(&call.grid) : 1;
-        cln_parallel((size_t)(call.grid.bands * call.parts), small || !walks_tensor(op->steps[k]), task, &call);
+        call.parts = walks ? cln_grid_parts(&call.grid) : 1;
+        cln_parallel((size_t)(call.grid.bands * call.parts),
+                     small || !walks  ? CLN_ALONE
+                     : k == last_walk ? CLN_LAST
+                                      : CLN_ON,
+                     task, &call);
     }
 }

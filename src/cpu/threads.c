@@ -56,11 +56,11 @@ size_t cln_threads_count(void)
     return p ? pthreadpool_get_threads_count(p) : 1;
 }
 
-void cln_parallel(size_t count, int small, void (*task)(void *context, size_t i), void *context)
+void cln_parallel(size_t count, enum cln_parallel_hint hint, void (*task)(void *context, size_t i), void *context)
 {
-    pthreadpool_t p = small || count < 2 ? NULL : get();
+    pthreadpool_t p = hint == CLN_ALONE || count < 2 ? NULL : get();
     if (p) {
-        pthreadpool_parallelize_1d(p, task, context, count, 0);
+        pthreadpool_parallelize_1d(p, task, context, count, hint == CLN_LAST ? PTHREADPOOL_FLAG_YIELD_WORKERS : 0);
         return;
     }
     for (size_t i = 0; i < count; i++)

@@ -9,7 +9,14 @@
 void cln_threads_prepare(void);
 size_t cln_threads_count(void);
 
-/* task(context, i) for i below count, on all threads, and waits. Without a pool, or if `small`, on this thread alone. */
-void cln_parallel(size_t count, int small, void (*task)(void *context, size_t i), void *context);
+/* How work is handed out. */
+enum cln_parallel_hint {
+    CLN_ALONE, /* too little to wake threads for */
+    CLN_ON,    /* more follows at once: the threads spin for it */
+    CLN_LAST   /* the call ends: the threads sleep, so that they do not take the processors from the caller's own */
+};
+
+/* task(context, i) for i below count, on all threads, and waits. Without a pool on this thread alone. */
+void cln_parallel(size_t count, enum cln_parallel_hint hint, void (*task)(void *context, size_t i), void *context);
 
 #endif
