@@ -1,5 +1,6 @@
-/* Counts what libclnorm itself calls: memory from the heap, and OpenCL's entry points; and makes its writes to files fail or
- * its process die in the middle of one, if CLNORM_SHIM_WRITE is "fail" or "die". To be preloaded (LD_PRELOAD).
+/* Counts what libclnorm itself calls: memory from the heap, and OpenCL's entry points; makes single ones of them fail; and
+ * makes its writes to files fail or its process die in the middle of one, if CLNORM_SHIM_WRITE is "fail" or "die". To be
+ * preloaded (LD_PRELOAD).
  *
  * A call is libclnorm's if it returns into libclnorm. A call that libclnorm makes as its last act (a tail call) returns into
  * its caller, so calls that return into the test program count too; the test makes none of its own while it counts. */
@@ -17,6 +18,8 @@
 
 extern struct shim_counts clnorm_shim_counts;
 struct shim_counts clnorm_shim_counts;
+extern struct shim_fault clnorm_shim_fault;
+struct shim_fault clnorm_shim_fault;
 
 /* glibc's own names, for those of dlsym would allocate. */
 extern void *__libc_malloc(size_t size);
@@ -69,38 +72,52 @@ static void count(enum shim_group group, const char *name, const void *return_ad
     }
 }
 
+/* Whether this call of the function is the one that is to fail. */
+static int fails(const char *name, const void *return_address)
+{
+    struct shim_fault *fault = &clnorm_shim_fault;
+    if (!fault->function || strcmp(fault->function, name) != 0 || !is_ours(return_address))
+        return 0;
+    long left = __atomic_fetch_sub(&fault->after, 1, __ATOMIC_RELAXED);
+    if (left > 0 || (left < 0 && !fault->always))
+        return 0;
+    fault->fired = 1;
+    return 1;
+}
+
 /* ---- the heap ---------------------------------------------------------------------------------------------------- */
 
 #define COUNT(group, name) count(SHIM_##group, name, __builtin_return_address(0))
+#define HEAP_FAILS         fails("malloc", __builtin_return_address(0))
 
 void *malloc(size_t size)
 {
     COUNT(allocate, "malloc");
-    return __libc_malloc(size);
+    return HEAP_FAILS ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t number, size_t size)
 {
     COUNT(allocate, "calloc");
-    return __libc_calloc(number, size);
+    return HEAP_FAILS ? NULL : __libc_calloc(number, size);
 }
 
 void *realloc(void *block, size_t size)
 {
     COUNT(allocate, "realloc");
-    return __libc_realloc(block, size);
+    return HEAP_FAILS ? NULL : __libc_realloc(block, size);
 }
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
     COUNT(allocate, "aligned_alloc");
-    return __libc_memalign(alignment, size);
+    return HEAP_FAILS ? NULL : __libc_memalign(alignment, size);
 }
 
 int posix_memalign(void **block, size_t alignment, size_t size)
 {
     COUNT(allocate, "posix_memalign");
-    *block = __libc_memalign(alignment, size);
+    *block = HEAP_FAILS ? NULL : __libc_memalign(alignment, size);
     return *block ? 0 : ENOMEM;
 }
 
@@ -140,75 +157,154 @@ size_t fwrite(const void *data, size_t size, size_t number, FILE *stream)
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
 
-/* X(group, result, name, parameters, arguments) */
+/* X(group, name, parameters, arguments), in three lists: functions that return an object, a code, or a code and do away with
+ * (−1) or add (1) a reference. */
 #define WAIT_LIST      cl_uint waits, const cl_event *wait, cl_event *event
 #define WAIT_ARGUMENTS waits, wait, event
 typedef void(CL_CALLBACK *program_done)(cl_program, void *);
 typedef void(CL_CALLBACK *context_notify)(const char *, const void *, size_t, void *);
-#define SHIM_CL_LIST(X)                                                                                                \
+#define SHIM_OBJECT_LIST(X)                                                                                            \
     X(create, cl_mem, clCreateBuffer, (cl_context c, cl_mem_flags f, size_t n, void *p, cl_int *e), (c, f, n, p, e))   \
     X(create, cl_mem, clCreateSubBuffer,                                                                               \
       (cl_mem m, cl_mem_flags f, cl_buffer_create_type t, const void *i, cl_int *e), (m, f, t, i, e))                  \
     X(create, cl_kernel, clCreateKernel, (cl_program p, const char *n, cl_int *e), (p, n, e))                          \
-    X(create, cl_int, clCreateKernelsInProgram, (cl_program p, cl_uint n, cl_kernel * k, cl_uint * r), (p, n, k, r))   \
     X(create, cl_command_queue, clCreateCommandQueue,                                                                  \
       (cl_context c, cl_device_id d, cl_command_queue_properties p, cl_int * e), (c, d, p, e))                         \
     X(create, cl_context, clCreateContext,                                                                             \
       (const cl_context_properties *p, cl_uint n, const cl_device_id *d, context_notify f, void *u, cl_int *e),        \
       (p, n, d, f, u, e))                                                                                              \
-    X(create, cl_event, clCreateUserEvent, (cl_context c, cl_int * e), (c, e))                                         \
     X(build, cl_program, clCreateProgramWithSource,                                                                    \
       (cl_context c, cl_uint n, const char **s, const size_t *l, cl_int *e), (c, n, s, l, e))                          \
     X(build, cl_program, clCreateProgramWithBinary,                                                                    \
       (cl_context c, cl_uint n, const cl_device_id *d, const size_t *l, const unsigned char **b, cl_int *s,            \
        cl_int *e),                                                                                                     \
       (c, n, d, l, b, s, e))                                                                                           \
-    X(build, cl_int, clBuildProgram,                                                                                   \
-      (cl_program p, cl_uint n, const cl_device_id *d, const char *o, program_done f, void *u), (p, n, d, o, f, u))    \
-    X(build, cl_int, clCompileProgram,                                                                                 \
-      (cl_program p, cl_uint n, const cl_device_id *d, const char *o, cl_uint k, const cl_program *h, const char **s,  \
-       program_done f, void *u),                                                                                       \
-      (p, n, d, o, k, h, s, f, u))                                                                                     \
     X(build, cl_program, clLinkProgram,                                                                                \
       (cl_context c, cl_uint n, const cl_device_id *d, const char *o, cl_uint k, const cl_program *p, program_done f,  \
        void *u, cl_int *e),                                                                                            \
-      (c, n, d, o, k, p, f, u, e))                                                                                     \
-    X(wait, cl_int, clFinish, (cl_command_queue q), (q))                                                               \
-    X(wait, cl_int, clWaitForEvents, (cl_uint n, const cl_event *l), (n, l))                                           \
-    X(flush, cl_int, clFlush, (cl_command_queue q), (q))                                                               \
-    X(copy, cl_int, clEnqueueReadBuffer,                                                                               \
-      (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, void *p, WAIT_LIST),                               \
+      (c, n, d, o, k, p, f, u, e))
+#define SHIM_CODE_LIST(X)                                                                                              \
+    X(create, clCreateKernelsInProgram, (cl_program p, cl_uint n, cl_kernel * k, cl_uint * r), (p, n, k, r))           \
+    X(query, clSetKernelArg, (cl_kernel k, cl_uint i, size_t n, const void *p), (k, i, n, p))                          \
+    X(build, clBuildProgram, (cl_program p, cl_uint n, const cl_device_id *d, const char *o, program_done f, void *u), \
+      (p, n, d, o, f, u))                                                                                              \
+    X(build, clCompileProgram,                                                                                         \
+      (cl_program p, cl_uint n, const cl_device_id *d, const char *o, cl_uint k, const cl_program *h, const char **s,  \
+       program_done f, void *u),                                                                                       \
+      (p, n, d, o, k, h, s, f, u))                                                                                     \
+    X(wait, clFinish, (cl_command_queue q), (q))                                                                       \
+    X(wait, clWaitForEvents, (cl_uint n, const cl_event *l), (n, l))                                                   \
+    X(flush, clFlush, (cl_command_queue q), (q))                                                                       \
+    X(copy, clEnqueueReadBuffer, (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, void *p, WAIT_LIST),    \
       (q, m, b, o, n, p, WAIT_ARGUMENTS))                                                                              \
-    X(copy, cl_int, clEnqueueWriteBuffer,                                                                              \
+    X(copy, clEnqueueWriteBuffer,                                                                                      \
       (cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t n, const void *p, WAIT_LIST),                         \
       (q, m, b, o, n, p, WAIT_ARGUMENTS))                                                                              \
-    X(copy, cl_int, clEnqueueCopyBuffer,                                                                               \
-      (cl_command_queue q, cl_mem s, cl_mem t, size_t o, size_t u, size_t n, WAIT_LIST),                               \
+    X(copy, clEnqueueCopyBuffer, (cl_command_queue q, cl_mem s, cl_mem t, size_t o, size_t u, size_t n, WAIT_LIST),    \
       (q, s, t, o, u, n, WAIT_ARGUMENTS))                                                                              \
-    X(copy, void *, clEnqueueMapBuffer,                                                                                \
-      (cl_command_queue q, cl_mem m, cl_bool b, cl_map_flags f, size_t o, size_t n, WAIT_LIST, cl_int * e),            \
-      (q, m, b, f, o, n, WAIT_ARGUMENTS, e))                                                                           \
-    X(copy, cl_int, clEnqueueUnmapMemObject, (cl_command_queue q, cl_mem m, void *p, WAIT_LIST),                       \
-      (q, m, p, WAIT_ARGUMENTS))                                                                                       \
-    X(copy, cl_int, clEnqueueMigrateMemObjects,                                                                        \
+    X(copy, clEnqueueUnmapMemObject, (cl_command_queue q, cl_mem m, void *p, WAIT_LIST), (q, m, p, WAIT_ARGUMENTS))    \
+    X(copy, clEnqueueMigrateMemObjects,                                                                                \
       (cl_command_queue q, cl_uint n, const cl_mem *m, cl_mem_migration_flags f, WAIT_LIST),                           \
       (q, n, m, f, WAIT_ARGUMENTS))                                                                                    \
-    X(launch, cl_int, clEnqueueNDRangeKernel,                                                                          \
+    X(fill, clEnqueueFillBuffer,                                                                                       \
+      (cl_command_queue q, cl_mem m, const void *p, size_t s, size_t o, size_t n, WAIT_LIST),                          \
+      (q, m, p, s, o, n, WAIT_ARGUMENTS))                                                                              \
+    X(mark, clEnqueueMarkerWithWaitList, (cl_command_queue q, WAIT_LIST), (q, WAIT_ARGUMENTS))                         \
+    X(mark, clEnqueueBarrierWithWaitList, (cl_command_queue q, WAIT_LIST), (q, WAIT_ARGUMENTS))                        \
+    X(query, clGetProgramInfo, (cl_program p, cl_program_info i, size_t n, void *v, size_t *r), (p, i, n, v, r))       \
+    X(query, clGetDeviceIDs, (cl_platform_id p, cl_device_type t, cl_uint n, cl_device_id * d, cl_uint * r),           \
+      (p, t, n, d, r))                                                                                                 \
+    X(launch, clEnqueueNDRangeKernel,                                                                                  \
       (cl_command_queue q, cl_kernel k, cl_uint d, const size_t *o, const size_t *g, const size_t *l, WAIT_LIST),      \
       (q, k, d, o, g, l, WAIT_ARGUMENTS))                                                                              \
-    X(launch, cl_int, clEnqueueTask, (cl_command_queue q, cl_kernel k, WAIT_LIST), (q, k, WAIT_ARGUMENTS))
+    X(launch, clEnqueueTask, (cl_command_queue q, cl_kernel k, WAIT_LIST), (q, k, WAIT_ARGUMENTS))
+#define SHIM_REFERENCE_LIST(X)                                                                                         \
+    X(1, clRetainContext, cl_context)                                                                                  \
+    X(1, clRetainCommandQueue, cl_command_queue)                                                                       \
+    X(1, clRetainMemObject, cl_mem)                                                                                    \
+    X(1, clRetainProgram, cl_program)                                                                                  \
+    X(1, clRetainKernel, cl_kernel)                                                                                    \
+    X(-1, clReleaseContext, cl_context)                                                                                \
+    X(-1, clReleaseCommandQueue, cl_command_queue)                                                                     \
+    X(-1, clReleaseMemObject, cl_mem)                                                                                  \
+    X(-1, clReleaseProgram, cl_program)                                                                                \
+    X(-1, clReleaseKernel, cl_kernel)
 
-#define SHIM_WRAPPER(group, result, name, parameters, arguments)                                                       \
+static void add_objects(long number, const void *return_address)
+{
+    if (is_ours(return_address))
+        __atomic_add_fetch(&clnorm_shim_counts.objects, number, __ATOMIC_RELAXED);
+}
+
+/* The next object's function of the same name, in the static `next` of that type. */
+#define FIND_NEXT(name)                                                                                                \
+    if (!next) {                                                                                                       \
+        void *found = dlsym(RTLD_NEXT, #name);                                                                         \
+        memcpy(&next, &found, sizeof next);                                                                            \
+    }
+#define SHIM_OBJECT(group, result, name, parameters, arguments)                                                        \
     CL_API_ENTRY result CL_API_CALL name parameters                                                                    \
     {                                                                                                                  \
         static result(*next) parameters;                                                                               \
-        COUNT(group, #name);                                                                                           \
-        if (!next) {                                                                                                   \
-            void *found = dlsym(RTLD_NEXT, #name);                                                                     \
-            memcpy(&next, &found, sizeof next);                                                                        \
+        const void *caller = __builtin_return_address(0);                                                              \
+        count(SHIM_##group, #name, caller);                                                                            \
+        if (fails(#name, caller)) {                                                                                    \
+            if (e)                                                                                                     \
+                *e = (cl_int)clnorm_shim_fault.code;                                                                   \
+            return NULL;                                                                                               \
         }                                                                                                              \
+        FIND_NEXT(name)                                                                                                \
+        result object = next arguments;                                                                                \
+        add_objects(object != NULL, caller);                                                                           \
+        return object;                                                                                                 \
+    }
+#define SHIM_CODE(group, name, parameters, arguments)                                                                  \
+    CL_API_ENTRY cl_int CL_API_CALL name parameters                                                                    \
+    {                                                                                                                  \
+        static cl_int(*next) parameters;                                                                               \
+        const void *caller = __builtin_return_address(0);                                                              \
+        count(SHIM_##group, #name, caller);                                                                            \
+        if (fails(#name, caller))                                                                                      \
+            return (cl_int)clnorm_shim_fault.code;                                                                     \
+        FIND_NEXT(name)                                                                                                \
         return next arguments;                                                                                         \
     }
-SHIM_CL_LIST(SHIM_WRAPPER)
+#define SHIM_REFERENCE(number, name, type)                                                                             \
+    CL_API_ENTRY cl_int CL_API_CALL name(type object)                                                                  \
+    {                                                                                                                  \
+        static cl_int (*next)(type);                                                                                   \
+        add_objects(number, __builtin_return_address(0));                                                              \
+        FIND_NEXT(name)                                                                                                \
+        return next(object);                                                                                           \
+    }
+SHIM_OBJECT_LIST(SHIM_OBJECT)
+SHIM_CODE_LIST(SHIM_CODE)
+SHIM_REFERENCE_LIST(SHIM_REFERENCE)
+
+CL_API_ENTRY void *CL_API_CALL clEnqueueMapBuffer(cl_command_queue q, cl_mem m, cl_bool b, cl_map_flags f, size_t o,
+                                                  size_t n, WAIT_LIST, cl_int *e)
+{
+    static void *(*next)(cl_command_queue, cl_mem, cl_bool, cl_map_flags, size_t, size_t, cl_uint, const cl_event *,
+                         cl_event *, cl_int *);
+    COUNT(copy, "clEnqueueMapBuffer");
+    if (fails("clEnqueueMapBuffer", __builtin_return_address(0))) {
+        if (e)
+            *e = (cl_int)clnorm_shim_fault.code;
+        return NULL;
+    }
+    FIND_NEXT(clEnqueueMapBuffer)
+    return next(q, m, b, f, o, n, WAIT_ARGUMENTS, e);
+}
+
+CL_API_ENTRY cl_int CL_API_CALL clGetDeviceInfo(cl_device_id d, cl_device_info i, size_t n, void *v, size_t *r)
+{
+    static cl_int (*next)(cl_device_id, cl_device_info, size_t, void *, size_t *);
+    FIND_NEXT(clGetDeviceInfo)
+    cl_int error = next(d, i, n, v, r);
+    cl_device_type gpu = CL_DEVICE_TYPE_GPU;
+    if (clnorm_shim_fault.as_gpu && i == CL_DEVICE_TYPE && v && n >= sizeof gpu && is_ours(__builtin_return_address(0)))
+        memcpy(v, &gpu, sizeof gpu);
+    return error;
+}
 
 #endif
