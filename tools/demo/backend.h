@@ -26,6 +26,7 @@ struct backend;
 
 struct backend_operations {
     const char *linear; /* what multiplies the matrices */
+    bool compiles;      /* the first step takes longer, for kernels are compiled in it */
     void (*destroy)(struct backend *b);
     struct array (*allocate)(struct backend *b, size_t count);            /* contents undefined */
     void (*release)(struct backend *b, struct array *a);                  /* an empty array is fine */

@@ -203,6 +203,7 @@ static void opencl_sgd(struct backend *b, size_t count, float rate, struct array
 
 static const struct backend_operations opencl_operations = {
     .linear = "CLBlast",
+    .compiles = true,
     .destroy = opencl_destroy,
     .allocate = opencl_allocate,
     .release = opencl_release,

@@ -137,7 +137,8 @@ static double warm_up(struct trainer *t)
 {
     struct network net;
     double start = progress_clock();
-    progress_show(t->progress, "first step: the device's compilers run, which can take a minute");
+    progress_show(t->progress, "first step%s",
+                  t->backend->operations->compiles ? ": kernels are compiled, which takes seconds to a minute" : "");
     network_create(&net, t->backend, t->data->inputs, t->training.count, true, 0);
     train_step(t, &net, 0);
     t->backend->operations->finish(t->backend);
