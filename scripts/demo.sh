@@ -42,6 +42,6 @@ clnorm=$build/tools/clnorm
 if ! "$clnorm" devices | grep -q '^ *opencl:'; then
     "$root/scripts/install-deps.sh" device
 fi
+# It ends by telling where its report is.
 "$clnorm" demo covariate-shift --data digits --device "$device" --out "$out"
 [[ -s $out/report.html ]] || fail "the demo wrote no $out/report.html"
-echo "Report: $(realpath "$out/report.html")"
