@@ -3,7 +3,10 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { THREADS = 2, ROUNDS = 30 };
 
@@ -104,6 +107,75 @@ START_TEST(building_at_once)
 }
 END_TEST
 
+/* ---- the CPU's own threads --------------------------------------------------------------------------------------- */
+
+static const struct shape wide[] = {{CLNORM_NC, 3000, 70, 0, {0, 0, 0}},
+                                    {CLNORM_NCS, 5, 40, 2, {45, 23, 0}},
+                                    {CLNORM_NCS, 2, 1, 1, {200003, 0, 0}},
+                                    {CLNORM_NSC, 5, 40, 2, {45, 23, 0}}};
+enum { WIDE = sizeof wide / sizeof *wide };
+
+/* The outputs of forward and backward of all those shapes, hashed. */
+static uint64_t hash_of_results(clnorm_device *device)
+{
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    for (int s = 0; s < WIDE; s++) {
+        float *x = random_floats(5, shape_elements(&wide[s], wide[s].n), 1, 7);
+        struct layer *l = layer_new(device, &wide[s], wide[s].n, -1, x, NULL, NULL);
+        layer_forward(l);
+        layer_backward(l);
+        const struct array *outputs[] = {&l->y, &l->dx, &l->dweight, &l->dbias, &l->running_mean, &l->running_var};
+        for (size_t k = 0; k < sizeof outputs / sizeof *outputs; k++) {
+            const unsigned char *bytes = (const unsigned char *)array_get(outputs[k]);
+            for (size_t i = 0; i < outputs[k]->count * sizeof(float); i++)
+                hash = (hash ^ bytes[i]) * 1099511628211u;
+        }
+    }
+    return hash;
+}
+
+/* Runs in a process of its own, with a device of its own or with the parent's. */
+static uint64_t hash_in_child(clnorm_device *device, const char *threads)
+{
+    int ends[2];
+    uint64_t hash = 0;
+    ck_assert_int_eq(pipe(ends), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        if (threads)
+            setenv("CLNORM_THREADS", threads, 1);
+        hash = hash_of_results(device ? device : open_device("cpu"));
+        _exit(write(ends[1], &hash, sizeof hash) == (ssize_t)sizeof hash ? 0 : 1);
+    }
+    close(ends[1]);
+    ssize_t got = read(ends[0], &hash, sizeof hash);
+    close(ends[0]);
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    expect(got == (ssize_t)sizeof hash && status == 0, "the child ended with status %d", status);
+    return hash;
+}
+
+START_TEST(any_number_of_threads)
+{
+    static const char *const numbers[] = {"1", "2", "3", "7", "16", "0", "nonsense"};
+    uint64_t first = hash_in_child(NULL, numbers[0]);
+    for (size_t k = 1; k < sizeof numbers / sizeof *numbers; k++)
+        expect(hash_in_child(NULL, numbers[k]) == first, "other bits with CLNORM_THREADS=%s", numbers[k]);
+}
+END_TEST
+
+/* A process that has used the device forks; the child uses it too, and so does the parent after. */
+START_TEST(forked_children)
+{
+    clnorm_device *device = open_device("cpu");
+    uint64_t before = hash_of_results(device);
+    expect(hash_in_child(device, NULL) == before, "other bits in a forked child");
+    expect(hash_of_results(device) == before, "other bits after a fork");
+}
+END_TEST
+
 /* The first plans of a fresh device are made by two threads at once: each program is built once. */
 static void *make_plan(void *argument)
 {
@@ -148,5 +220,9 @@ int main(void)
     add_device_test(tcase, a_plan_each);
     add_device_test(tcase, building_at_once);
     add_device_test(tcase, first_plans_at_once);
+    if (strcmp(device_name(0), "cpu") == 0) {
+        tcase_add_test(tcase, any_number_of_threads);
+        tcase_add_test(tcase, forked_children);
+    }
     return run_suites(&suite, 1);
 }
