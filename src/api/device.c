@@ -176,7 +176,8 @@ static clnorm_status unknown(const char *name)
             used += (size_t)snprintf(known + used, sizeof known - used, "%s%s (%s)", i ? ", " : "", info.id, info.name);
     }
     return cln_fail(CLNORM_E_DEVICE_UNKNOWN,
-                    "clnorm_device_open: name is \"%s\" but must be auto, opencl or (part of) one of: %s", name, known);
+                    "clnorm_device_open: name is \"%s\" but must be auto%s or (part of) one of: %s", name,
+                    count > 1 ? ", opencl" : "", known);
 }
 
 clnorm_status clnorm_device_open(const char *name, clnorm_device **device)
