@@ -341,7 +341,7 @@ END_TEST
 START_TEST(constant_channels)
 {
     clnorm_device *device = test_device(_i);
-    static const float constants[] = {1234.567f, 0.1f, 1e6f, -3e37f, 1e-30f, 0, 16777217, 1.1754944e-38f};
+    static const float constants[] = {1234.567f, 0.1f, 1e6f, -3e37f, 1e-30f, 0, 16777216, 1.1754944e-38f};
     enum { C = sizeof constants / sizeof *constants };
     static const struct shape shapes[] = {
         {CLNORM_NC, 1021, C, 0, {0, 0, 0}}, {CLNORM_NCS, 5, C, 1, {999, 0, 0}}, {CLNORM_NSC, 5, C, 1, {999, 0, 0}}};
