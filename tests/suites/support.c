@@ -37,9 +37,15 @@ static void *keep(enum kept_kind kind, void *object)
     return object;
 }
 
-/* Plans and memory before their devices; raises what `expect` has collected. */
+/* Plans and memory before their devices; raises what `expect` has collected. Devices are waited for first: a test that ends
+ * with commands in flight would leave its process while a driver's thread still works, which rusticl does not survive. What happens to
+ * objects in flight has tests of its own. */
 static void clean_up(void)
 {
+    for (size_t i = 0; i < kept_count; i++) {
+        if (kept[i].kind == KEPT_DEVICE)
+            (void)clnorm_device_finish(kept[i].object);
+    }
     for (int kind = 0; kind < KEPT_KINDS; kind++) {
         for (size_t i = kept_count; i-- > 0;) {
             if (kept[i].kind != (enum kept_kind)kind)
