@@ -181,10 +181,16 @@ static void add_facts(struct values *v, const struct output *o)
     add(v, "observed", "%d", (int)TRAINING_OBSERVED);
     add(v, "values", "%d", TRAINING_OBSERVED * NETWORK_WIDTH);
     add(v, "subject", "%s", o->subject);
-    add(v, "mean_of_seeds", e->seeds > 1 ? ", mean of %zu seeds" : "", e->seeds);
+    if (e->seeds > 1)
+        add(v, "mean_of_seeds", ", mean of %zu seeds", e->seeds);
+    else
+        add(v, "mean_of_seeds", "%s", "");
     add(v, "trainings", "%zu", 2 * e->seeds);
     add(v, "seconds", "%.0f s", o->seconds);
-    add(v, "warm_up", host ? "" : "%.1f s", e->warm_up_seconds);
+    if (host)
+        add(v, "warm_up", "%s", "");
+    else
+        add(v, "warm_up", "%.1f s", e->warm_up_seconds);
     add(v, "command", "clnorm demo covariate-shift --data %s --device %s --seeds %zu --out DIR",
         digits ? "digits" : "random", o->device->id, e->seeds);
     add(v, "device", "%s", o->device->name);
