@@ -113,6 +113,8 @@ static clnorm_status try_device(clnorm_device *device)
             status = cln_fail(CLNORM_E_DEVICE_FAILED, "a first kernel gave %g where it must give %g", (double)y[i],
                               (double)want[i]);
     }
+    if (status != CLNORM_OK) /* a driver that fails is not to be left with commands in flight */
+        (void)device->backend->finish(device);
     clnorm_memory_destroy(in);
     clnorm_memory_destroy(out);
     clnorm_plan_destroy(plan);
