@@ -102,7 +102,6 @@ static clnorm_status query_found(clnorm_plan *plan, uint32_t *found)
 }
 
 const struct cln_backend cln_opencl_backend = {
-    .name = "opencl",
     .count = cln_cl_count,
     .describe = cln_cl_describe,
     .open = cln_cl_open,

@@ -40,7 +40,7 @@ enum cln_flag {
     CLN_GUARD_FINITE = 16384
 };
 
-/* Planes of the partials (kernels.cl). */
-enum { CLN_MOMENTS_PLANES = 7, CLN_DOTS_PLANES = 4 };
+/* Planes of the largest partials, those of the statistics (kernels.cl). */
+enum { CLN_MOMENTS_PLANES = 7 };
 
 #endif

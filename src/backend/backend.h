@@ -34,8 +34,6 @@ struct clnorm_plan {
 };
 
 struct cln_backend {
-    const char *name;
-
     /* Devices. count and describe open nothing. open fills device->info and device->impl. */
     uint32_t (*count)(void);
     clnorm_status (*describe)(uint32_t i, clnorm_device_info *info);

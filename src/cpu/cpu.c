@@ -201,7 +201,6 @@ static clnorm_status cpu_query_found(clnorm_plan *plan, uint32_t *found)
 }
 
 const struct cln_backend cln_cpu_backend = {
-    .name = "cpu",
     .count = cpu_count,
     .describe = cpu_describe,
     .open = cpu_open,
