@@ -113,8 +113,6 @@ static clnorm_status try_device(clnorm_device *device)
             status = cln_fail(CLNORM_E_DEVICE_FAILED, "a first kernel gave %g where it must give %g", (double)y[i],
                               (double)want[i]);
     }
-    if (status != CLNORM_OK) /* a driver that fails is not to be left with commands in flight */
-        (void)device->backend->finish(device);
     clnorm_memory_destroy(in);
     clnorm_memory_destroy(out);
     clnorm_plan_destroy(plan);
@@ -143,6 +141,8 @@ static clnorm_status open_auto(clnorm_device **out)
         }
         if (!reason[0])
             snprintf(reason, sizeof reason, "%s (%s) does not run: %.300s", info.id, info.name, clnorm_last_error());
+        if (device) /* a driver that fails is not to be left with commands in flight */
+            (void)device->backend->finish(device);
         clnorm_device_destroy(device);
     }
     clnorm_status status = open_index(0, out);
