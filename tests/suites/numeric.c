@@ -75,6 +75,38 @@ START_TEST(backward)
 }
 END_TEST
 
+/* What CLNORM_ISA allows and this machine has, by the compiler's word for it: the cases above do not run on less. */
+static const char *best_instruction_set(void)
+{
+    const char *most = getenv("CLNORM_ISA");
+    if (most && strcmp(most, "plain") == 0)
+        return "plain C";
+#if defined(__aarch64__)
+    return "NEON";
+#elif defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && !(most && strcmp(most, "avx2") == 0))
+        return "AVX-512";
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? "AVX2" : "plain C";
+#else
+    return "plain C";
+#endif
+}
+
+START_TEST(instruction_set)
+{
+    static const struct shape shapes[] = {{CLNORM_NCS, 2, 3, 1, {5, 0, 0}}, {CLNORM_NSC, 2, 3, 1, {5, 0, 0}}};
+    const char *want = best_instruction_set();
+    clnorm_device *device = test_device(0);
+    clnorm_device_info info = CLNORM_DEVICE_INFO_INIT;
+    ck_assert_int_eq(clnorm_device_get_info(device, &info), CLNORM_OK);
+    expect(strstr(info.tuning, want) == info.tuning, "the device has '%s', not %s", info.tuning, want);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const char *explained = clnorm_plan_explain(test_plan(device, &shapes[i], -1));
+        expect(strstr(explained, want) != NULL, "a plan has '%s', not %s", explained, want);
+    }
+}
+END_TEST
+
 /* Every mode has its test above. */
 START_TEST(no_mode_is_left_out)
 {
@@ -89,6 +121,8 @@ int main(void)
     Suite *suite = suite_create("numeric");
     TCase *tcase = add_case(suite, "cases", 300);
     tcase_add_test(tcase, no_mode_is_left_out);
+    if (strcmp(device_name(0), "cpu") == 0)
+        tcase_add_test(tcase, instruction_set);
     tcase_add_loop_test(tcase, forward, 0, batches(FORWARD_MODES) * device_count());
     tcase_add_loop_test(tcase, infer, 0, batches(INFER_MODES) * device_count());
     tcase_add_loop_test(tcase, backward, 0, batches(BACKWARD_MODES) * device_count());

@@ -227,7 +227,9 @@ int main(void)
 #if !defined(__SANITIZE_THREAD__)
     if (strcmp(device_name(0), "cpu") == 0) {
         tcase_add_test(tcase, any_number_of_threads);
-        tcase_add_test(tcase, forked_children);
+        TCase *fork_case = add_case(suite, "fork", 120);
+        tcase_set_tags(fork_case, "fork-with-threads");
+        tcase_add_test(fork_case, forked_children);
     }
 #endif
     return run_suites(&suite, 1);
