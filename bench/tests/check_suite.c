@@ -80,7 +80,7 @@ static void check_shape(const struct bench_shape *shape)
     char error[512] = "";
     size_t checked = 0;
     ck_assert_int_eq(clnorm_device_open("cpu", &device), CLNORM_OK);
-    ck_assert(bench_case_create(&c, device, shape, 1));
+    ck_assert(bench_case_create(&c, device, shape, 1, NULL));
     spoilt.damage = NONE;
     for (int mode = 0; mode < BENCH_MODES; mode++)
         ck_assert_msg(bench_check(&c, mode, &checked, error), "%s", error);

@@ -13,8 +13,6 @@
 extern const char bench_quick_shapes[]; /* bench/shapes/quick.txt */
 
 #define ROUNDS_LIMIT 10000
-/* OpenCL does not tell all levels of a GPU's cache; this is as large as they come. */
-#define GPU_CACHE_BYTES ((size_t)256 << 20)
 
 struct options {
     char *device, *shapes, *mode, *json;
@@ -35,11 +33,7 @@ static void free_run(struct run *run)
 {
     bench_shapes_free(&run->shapes);
     free(run->results);
-    bench_host_destroy(run->machine.host);
-#ifdef CLNORM_BENCH_OPENCL
-    bench_opencl_destroy(run->machine.opencl);
-#endif
-    clnorm_device_destroy(run->machine.device);
+    bench_machine_close(&run->machine);
     free(run->options.device);
     free(run->options.shapes);
     free(run->options.mode);
@@ -87,48 +81,12 @@ static int read_shapes(struct run *run)
 
 static int open_machine(struct run *run)
 {
-    struct bench_machine *m = &run->machine;
-    clnorm_status status = clnorm_device_open(run->options.device ? run->options.device : "auto", &m->device);
-    if (status != CLNORM_OK)
-        return cli_status(run->self, status, "--device");
-    m->info = (clnorm_device_info)CLNORM_DEVICE_INFO_INIT;
-    status = clnorm_device_get_info(m->device, &m->info);
-    if (status != CLNORM_OK)
-        return cli_status(run->self, status, "--device");
-    bool on_host = m->info.kind == CLNORM_CLASS_HOST || m->info.kind == CLNORM_CLASS_CPU;
-    m->cache_bytes = bench_cache_bytes();
-    if (on_host && !(m->host = bench_host_create()))
-        return cli_error(run->self, "out of memory"), CLI_FAILED;
-#ifdef CLNORM_BENCH_OPENCL
-    if (m->info.kind != CLNORM_CLASS_HOST) {
-        char error[512];
-        m->opencl = bench_opencl_create(m->device, error);
-        if (!m->opencl)
-            return cli_error(run->self, "%s", error), CLI_FAILED;
-        size_t told = bench_opencl_cache_bytes(m->opencl);
-        if (!on_host)
-            m->cache_bytes = told > GPU_CACHE_BYTES ? told : GPU_CACHE_BYTES;
-    }
-#endif
-    return CLI_OK;
-}
-
-/* Bytes that a case may take: of the device's memory a half. */
-static uint64_t memory_of(const struct bench_machine *machine)
-{
-    uint64_t half = machine->info.memory / 2;
-    return half < BENCH_MEMORY_MAX ? half : BENCH_MEMORY_MAX;
-}
-
-/* As many sets of buffers as cold figures need; fewer where memory holds no more. 0: it holds not one. */
-static size_t sets_of(const struct bench_machine *machine, const struct bench_shape *shape)
-{
-    bool own_arrays = machine->host && machine->opencl;
-    size_t sets = bench_set_count(shape, machine->warm ? 0 : machine->cache_bytes);
-    while (sets && (bench_case_bytes(shape, sets, own_arrays) > memory_of(machine) ||
-                    bench_case_largest(shape, sets) > machine->info.max_allocation))
-        sets--;
-    return sets;
+    char error[512];
+    clnorm_status status = bench_machine_open(&run->machine, run->options.device ? run->options.device : "auto", error);
+    if (status == CLNORM_OK)
+        return CLI_OK;
+    cli_error(run->self, "--device: %s (%s)", error, clnorm_status_name(status));
+    return status < CLNORM_E_DEVICE_FAILED ? CLI_USAGE : CLI_FAILED;
 }
 
 static int check_memory(const struct run *run)
@@ -137,10 +95,10 @@ static int check_memory(const struct run *run)
         const struct bench_shape *shape = &run->shapes.list[i];
         char text[128];
         bench_shape_print(shape, text);
-        if (!sets_of(&run->machine, shape))
-            return cli_error(run->self,
-                             "case %s %s %s needs more memory than bench takes on this device, %" PRIu64 " MiB",
-                             shape->name, bench_layout_name(shape->layout), text, memory_of(&run->machine) >> 20);
+        if (!bench_machine_sets(&run->machine, shape))
+            return cli_error(
+                run->self, "case %s %s %s needs more memory than bench takes on this device, %" PRIu64 " MiB",
+                shape->name, bench_layout_name(shape->layout), text, bench_machine_memory(&run->machine) >> 20);
     }
     return CLI_OK;
 }
@@ -173,7 +131,8 @@ static int measure_case(struct run *run, size_t i, struct bench_case *c)
     char error[512];
     size_t checked[BENCH_MODES] = {0};
     show_progress(run, i, "making data");
-    if (!bench_case_create(c, run->machine.device, &run->shapes.list[i], sets_of(&run->machine, &run->shapes.list[i])))
+    if (!bench_case_create(c, run->machine.device, &run->shapes.list[i],
+                           bench_machine_sets(&run->machine, &run->shapes.list[i]), NULL))
         return case_failed(run, i, c->error);
     show_progress(run, i, "checking against the fp64 reference");
     for (int mode = 0; mode < BENCH_MODES; mode++) {

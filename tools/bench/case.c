@@ -68,9 +68,14 @@ static void fill(float *values, size_t count, uint64_t seed)
     }
 }
 
-static bool make_inputs(struct bench_case *c)
+size_t bench_input_count(const struct bench_shape *shape)
 {
-    c->inputs = malloc((2 * c->elements + 4 * c->channels) * sizeof(float));
+    return 2 * (size_t)bench_shape_elements(shape) + 4 * (size_t)shape->size[1];
+}
+
+static bool make_inputs(struct bench_case *c, float *given)
+{
+    c->inputs = given ? given : malloc(bench_input_count(c->shape) * sizeof(float));
     if (!c->inputs)
         return false;
     c->first_x = c->inputs;
@@ -79,6 +84,8 @@ static bool make_inputs(struct bench_case *c)
     c->bias = c->weight + c->channels;
     c->running_mean = c->bias + c->channels;
     c->running_var = c->running_mean + c->channels;
+    if (given)
+        return true;
     fill(c->first_x, c->elements, 1);
     fill(c->first_dy, c->elements, 2);
     fill(c->weight, c->channels * 4, 3);
@@ -142,7 +149,8 @@ bool bench_case_spread_state(struct bench_case *c)
     return ok;
 }
 
-bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct bench_shape *shape, size_t sets)
+bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct bench_shape *shape, size_t sets,
+                       float *inputs)
 {
     memset(c, 0, sizeof *c);
     c->shape = shape;
@@ -162,7 +170,7 @@ bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct
     c->set_count = sets;
     c->stride = stride_of(c->elements);
     c->parameter_stride = parameter_stride_of(c->channels);
-    return make_inputs(c) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan)) && make_memories(c);
+    return make_inputs(c, inputs) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan)) && make_memories(c);
 }
 
 void bench_case_free_inputs(struct bench_case *c)

@@ -40,9 +40,12 @@ size_t bench_set_count(const struct bench_shape *shape, size_t cache_bytes);
 uint64_t bench_case_bytes(const struct bench_shape *shape, size_t sets, bool host_streams);
 uint64_t bench_case_largest(const struct bench_shape *shape, size_t sets);
 
-/* Makes plan and inputs, and `sets` sets of buffers, with their data written. false: c->error tells why. To be destroyed either
- * way. */
-bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct bench_shape *shape, size_t sets);
+/* Values of bench_case.inputs: x, dy, weight, bias, running_mean, running_var, one after the other. */
+size_t bench_input_count(const struct bench_shape *shape);
+/* Makes the plan and `sets` sets of buffers, with their data written. inputs: from malloc, taken over; NULL: made up.
+ * false: c->error tells why. To be destroyed either way. */
+bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct bench_shape *shape, size_t sets,
+                       float *inputs);
 /* After a backward on set 0: gives every set the parameters of that one, its state too. All sets have the same x, and timing
  * backward needs no forward on each of them then. */
 bool bench_case_spread_state(struct bench_case *c);

@@ -202,6 +202,29 @@ static void tell_failure(const struct bench_machine *machine, const struct bench
     snprintf(error, 512, "%s", text[0] ? text : "out of memory");
 }
 
+bool bench_limits_turn(const struct bench_machine *machine, struct bench_case *c, struct bench_limits *limits,
+                       enum bench_mode mode, struct bench_rotation *rotation, double *seconds, const char **name,
+                       char error[512])
+{
+    struct trial *trial = &limits->trials[bench_mode_stream(mode)];
+    size_t before[BENCH_LIMITS_MAX] = {0};
+    make_targets(machine, limits, bench_mode_stream(mode));
+    for (size_t i = 0; i < trial->count; i++)
+        before[i] = trial->contenders[i].samples.count;
+    if (!sample_limits(trial, rotation)) {
+        tell_failure(machine, c, error);
+        return false;
+    }
+    *seconds = INFINITY;
+    for (size_t i = 0; i < trial->count; i++) {
+        const struct bench_samples *samples = &trial->contenders[i].samples;
+        for (size_t k = before[i]; k < samples->count; k++)
+            *seconds = fmin(*seconds, samples->seconds[k]);
+    }
+    *name = fastest(trial)->target.name;
+    return true;
+}
+
 bool bench_measure(const struct bench_machine *machine, struct bench_case *c, struct bench_limits *limits,
                    enum bench_mode mode, struct bench_result *result, char error[512])
 {

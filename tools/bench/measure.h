@@ -15,6 +15,15 @@ struct bench_machine {
     size_t rounds; /* 0: as many as fit into a time */
 };
 
+/* Opens the device and what measures its limits. warm and rounds are the caller's to set. Not OK: error has one sentence. To be
+ * closed either way. */
+clnorm_status bench_machine_open(struct bench_machine *machine, const char *device, char error[512]);
+void bench_machine_close(struct bench_machine *machine);
+/* Bytes that a case may take: of the device's memory a half. */
+uint64_t bench_machine_memory(const struct bench_machine *machine);
+/* As many sets of buffers as cold figures need; fewer where memory holds no more. 0: it holds not one. */
+size_t bench_machine_sets(const struct bench_machine *machine, const struct bench_shape *shape);
+
 struct bench_result {
     const struct bench_shape *shape;
     enum bench_mode mode;
@@ -30,6 +39,13 @@ struct bench_result {
 struct bench_limits;
 struct bench_limits *bench_limits_create(const struct bench_machine *machine, struct bench_case *c, char error[512]);
 void bench_limits_destroy(struct bench_limits *limits);
+
+/* One turn of the limit of a mode, for those who take turns themselves: every way that is still in the running is sampled; *seconds is
+ * the least time of this turn, *name the way that was ever the fastest. rotation is kept from turn to turn. false: as
+ * bench_measure. */
+bool bench_limits_turn(const struct bench_machine *machine, struct bench_case *c, struct bench_limits *limits,
+                       enum bench_mode mode, struct bench_rotation *rotation, double *seconds, const char **name,
+                       char error[512]);
 
 /* Fills all of result but checked. false: error has one sentence. */
 bool bench_measure(const struct bench_machine *machine, struct bench_case *c, struct bench_limits *limits,

@@ -14,7 +14,7 @@ function(bench_embed file name)
 endfunction()
 
 bench_embed(${PROJECT_SOURCE_DIR}/bench/shapes/quick.txt bench_quick_shapes)
-list(APPEND sources bench/bench.c bench/case.c bench/bench_check.c bench/host_limits.c bench/measure.c bench/report.c
+list(APPEND sources bench/bench.c bench/case.c bench/bench_check.c bench/host_limits.c bench/machine.c bench/measure.c bench/report.c
     bench/shapes.c bench/streams.c bench/timing.c ${CMAKE_CURRENT_BINARY_DIR}/bench_quick_shapes.c)
 list(APPEND tool_libraries ${PTHREADPOOL_LIBRARY})
 include_directories(SYSTEM ${PTHREADPOOL_INCLUDE_DIR})

@@ -27,8 +27,7 @@ double bench_now(void)
     return clock_seconds(CLOCK_MONOTONIC);
 }
 
-/* Waits until no thread of this process runs. */
-static void wait_idle(void)
+void bench_wait_idle(void)
 {
     const struct timespec probe = {0, (long)(IDLE_PROBE * 1e9)};
     for (double start = bench_now(); bench_now() - start < IDLE_WAIT_MAX;) {
@@ -89,7 +88,7 @@ bool bench_sample(const struct bench_target *target, struct bench_rotation *rota
     double seconds, enqueue;
     if (!reserve(samples, repeats))
         return false;
-    wait_idle();
+    bench_wait_idle();
     if (!run_calls(target, rotation, 1, &seconds, &enqueue))
         return false;
     for (size_t i = 0; i < repeats; i++) {

@@ -31,6 +31,8 @@ struct bench_samples {
 };
 
 double bench_now(void);
+/* Waits until no other thread of this process runs, for 0.1 s at most. */
+void bench_wait_idle(void);
 
 /* Timed calls a sample, so that a sample is long against the clock and the finish. *calls is set from one run of target. */
 bool bench_choose_calls(const struct bench_target *target, struct bench_rotation *rotation, size_t *calls);
