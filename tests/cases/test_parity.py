@@ -147,6 +147,14 @@ def usage(directory):
         check(os.listdir(directory) == [], f"{arguments} left {os.listdir(directory)}")
     result = parity("--devices", "cpu,cpu", "--case", "nc_train_n1c1_", code=0)
     check(result.stdout.splitlines()[-1] == "1 passed, 0 failed", "a device named twice ran twice")
+    names = parity("--list", "--suite", "full", code=0).stdout.split()
+    for name, others in ((name, sum(name in other for other in names) - 1) for name in names):
+        if others:
+            break
+    listed = parity("--list", "--suite", "full", "--case", name, code=0).stdout.split()
+    check(others and listed == [name], f"--case {name}, a part of {others} other names, is {listed}")
+    listed = parity("--list", "--suite", "full", "--case", name[:-1], code=0).stdout.split()
+    check(listed == [n for n in names if name[:-1] in n], f"--case {name[:-1]} is {listed}")
     result = parity("--help", code=0)
     check("--inject" in result.stdout and result.stderr == "", "--help")
 

@@ -49,7 +49,7 @@ static int parse_injection(const struct cli_command *self, const char *text, str
     return cli_error(self, "--inject is '%s' and must be one of %s, alone or with :nan", text, known);
 }
 
-/* The cases of the suite whose name has the part. */
+/* The cases of the suite whose name has the part; a whole name is that case alone, though it may be part of others. */
 static int select_cases(struct parity *p, const struct cli_command *self, const char *part)
 {
     const size_t count = cases_count(p->suite);
@@ -60,12 +60,18 @@ static int select_cases(struct parity *p, const struct cli_command *self, const 
     }
     for (size_t i = 0; i < count; i++) {
         const struct clnorm_case *c = cases_get(p->suite, i);
+        if (part && strcmp(c->name, part) == 0) {
+            p->cases[0] = c;
+            p->case_count = 1;
+            return CLI_OK;
+        }
         if (!part || strstr(c->name, part))
             p->cases[p->case_count++] = c;
     }
     if (p->case_count == 0)
-        return cli_error(self, "--case is '%s' and must be a part of the name of a case of the suite (see --list)",
-                         part);
+        return cli_error(
+            self, "--case is '%s' and must be the name or a part of the name of a case of the suite (see --list)",
+            part);
     return CLI_OK;
 }
 
@@ -141,7 +147,8 @@ int cmd_parity(const struct cli_command *self, int argc, const char **argv)
     struct poptOption table[] = {
         {"devices", 0, POPT_ARG_STRING, &o.devices, 0, "all (the default), or names separated by commas", "LIST"},
         {"suite", 0, POPT_ARG_STRING, &o.suite, 0, "short or full (the default)", "SUITE"},
-        {"case", 0, POPT_ARG_STRING, &o.part, 0, "only cases whose name has this part", "PART"},
+        {"case", 0, POPT_ARG_STRING, &o.part, 0, "only cases whose name has this part, or the one of this name",
+         "PART"},
         {"list", 0, POPT_ARG_NONE, &o.list, 0, "print the names of the cases and run none", NULL},
         {"json", 0, POPT_ARG_STRING, &o.json, 0, "write all results as JSON", "FILE"},
         {"html", 0, POPT_ARG_STRING, &o.html, 0, "write a page that shows all results", "FILE"},
