@@ -7,9 +7,9 @@ usage() {
     cat <<END
 usage: scripts/install-deps.sh [--list] SET…
 
-Installs what scripts/packages.txt lists for the sets (build, demo, device, test, ci, arm64), where it is missing:
-Debian packages by apt-get, as root or by sudo, and into a folder of your cache directory PyPI packages and what belongs
-to another architecture (unpacked there; this system gets no foreign architecture):
+Installs what scripts/packages.txt lists for the sets (build, demo, device, test, ci, arm64, compare, torch), where it
+is missing: Debian packages by apt-get, as root or by sudo, and into a folder of your cache directory PyPI packages and
+what belongs to another architecture (unpacked there; this system gets no foreign architecture):
     $testbed
 Says on stderr what it does. Prints on stdout the environment in which the tests find what is in that folder, so that a
 script can say
@@ -26,8 +26,8 @@ for argument; do
     case $argument in
     --help) usage; exit 0 ;;
     --list) list_only=true ;;
-    build | demo | device | test | ci | arm64) sets+=("$argument") ;;
-    *) usage_error "'$argument' is not an option or one of the sets build, demo, device, test, ci, arm64" ;;
+    build | demo | device | test | ci | arm64 | compare | torch) sets+=("$argument") ;;
+    *) usage_error "'$argument' is not an option or one of the sets build, demo, device, test, ci, arm64, compare, torch" ;;
     esac
 done
 [[ ${#sets[@]} -gt 0 ]] || usage_error "no set is named"

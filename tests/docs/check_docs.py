@@ -70,7 +70,7 @@ def bad_links(document, root):
 
 
 COMMAND = (r"(?:\$ +)?(?:\w+=(?:\"[^\"]*\"|\S*) +)*"  # a prompt, variables
-           r"((?:\S*/)?clnorm|(?:\./)?(?:scripts/[\w-]+\.(?:sh|py)|\.ci/run))(?= |$)(.*)")
+           r"((?:\S*/)?clnorm|(?:\./)?(?:scripts/[\w-]+\.(?:sh|py)|bench/[\w-]+\.py|\.ci/run))(?= |$)(.*)")
 
 
 def command_lines(text):

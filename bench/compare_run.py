@@ -1,0 +1,230 @@
+"""How bench/compare.py measures: contenders are processes (bench/peers/worker.h has their protocol), checked against fp64 and then
+timed in turns."""
+
+import math
+import os
+import select
+import subprocess
+import tempfile
+import time
+
+import numpy as np
+
+MODES = ("train", "infer", "backward")
+EPS = 1e-5
+CHECK_VALUES = 1 << 22  # of larger tensors some channels are checked, each in full
+ANSWER_SECONDS = 300
+ROUNDS_MIN = 3
+U = 2.0**-24
+
+
+class ContenderError(Exception):
+    """A sentence about a contender that cannot go on with a case, or at all."""
+
+
+class Contender:
+    """A process that takes turns. kind: "clnorm", or the peer's name; device: of clnorm and of peers that run on one."""
+
+    def __init__(self, kind, command, device=None, environment=None):
+        self.kind, self.device = kind, device
+        self.name = f"{kind}@{device}" if device else kind
+        self.pending = b""
+        try:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **(environment or {})}
+            )
+        except OSError as error:
+            raise ContenderError(f"{self.name} did not start: {error}") from error
+        try:
+            self.label = self.read("ready")
+        except ContenderError:
+            self.close()
+            raise
+
+    def read(self, expected):
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while b"\n" not in self.pending:
+            if not select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+                self.process.kill()
+                raise ContenderError(f"{self.name} did not answer within {ANSWER_SECONDS} s")
+            more = os.read(self.process.stdout.fileno(), 65536)
+            if not more:
+                raise ContenderError(f"{self.name} ended with exit code {self.process.wait()}")
+            self.pending += more
+        line, self.pending = self.pending.split(b"\n", 1)
+        word, _, rest = line.decode("utf-8", "replace").partition(" ")
+        if word != expected:
+            raise ContenderError(f"{self.name}: {rest if word == 'error' else line.decode('utf-8', 'replace')}")
+        return rest
+
+    def ask(self, line):
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except OSError as error:
+            raise ContenderError(f"{self.name} has ended: {error}") from error
+        return self.read("ok")
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+# ---- the reference
+
+
+def make_inputs(sizes, seed):
+    """x, dy, weight, bias, running_mean, running_var in f32: about 0 with variance 1; running variances of at least 0.5."""
+    generator = np.random.default_rng(seed)
+    elements, c = math.prod(sizes), sizes[1]
+    inputs = [generator.standard_normal(count, np.float32) for count in (elements, elements, c, c, c, c)]
+    inputs[5] = np.float32(0.5) + np.square(inputs[5])
+    return inputs
+
+
+def rows(flat, layout, sizes, channels):
+    """The chosen channels of a tensor in memory order, as [channel, value] in fp64."""
+    n, c, spatial = sizes[0], sizes[1], math.prod(sizes[2:])
+    if layout == "ncs":
+        chosen = flat.reshape(n, c, spatial)[:, channels].transpose(1, 0, 2)
+    else:
+        chosen = flat.reshape(n * spatial, c)[:, channels].T
+    return chosen.reshape(len(channels), n * spatial).astype(np.float64)
+
+
+class Reference:
+    """What a case must give, in fp64 and from the formulas of docs/math.md, for some channels, and how far off f32 may be.
+
+    A peer may add up a channel's m values in any order, in chains too, whose rounding errors grow like a random walk: 8u·(16 + √m) of
+    the magnitude of the terms. That tells a wrong formula or layout; how accurate each is is not the question here."""
+
+    def __init__(self, layout, sizes, inputs):
+        self.layout, self.sizes = layout, sizes
+        c, m = sizes[1], math.prod(sizes) // sizes[1]
+        most = min(c, max(2, CHECK_VALUES // m))
+        self.channels = np.unique(np.linspace(0, c - 1, most).astype(int))
+        x, dy = (rows(flat, layout, sizes, self.channels) for flat in inputs[:2])
+        weight, bias, running_mean, running_var = (v[self.channels, None].astype(np.float64) for v in inputs[2:])
+        off = 8 * U * (16 + math.sqrt(m))
+        mean = x.mean(axis=1, keepdims=True)
+        rstd = 1 / np.sqrt(np.square(x - mean).mean(axis=1, keepdims=True) + EPS)
+        x_hat = (x - mean) * rstd
+        sums = dy.sum(axis=1, keepdims=True), (dy * x_hat).sum(axis=1, keepdims=True)
+        terms = np.abs(dy) + np.abs(sums[0] / m) + np.abs(x_hat * sums[1] / m)
+        frozen = (x - running_mean) / np.sqrt(running_var + EPS)
+
+        def value(expected, magnitude):
+            return expected, off * magnitude.max(axis=1, keepdims=True)
+
+        self.expected = {
+            "train": [value(x_hat * weight + bias, np.abs(x_hat * weight) + np.abs(bias))],
+            "infer": [value(frozen * weight + bias, np.abs(frozen * weight) + np.abs(bias))],
+            "backward": [
+                value(weight * rstd * (dy - sums[0] / m - x_hat * sums[1] / m), np.abs(weight) * rstd * terms),
+                value(sums[1], np.abs(dy * x_hat).sum(axis=1, keepdims=True)),
+                value(sums[0], np.abs(dy).sum(axis=1, keepdims=True)),
+            ],
+        }
+
+    def complaint(self, mode, outputs):
+        """None, or a sentence about the first output that is off. outputs: as in FOLDER/outputs."""
+        elements, c = math.prod(self.sizes), self.sizes[1]
+        counts = [elements, c, c] if mode == "backward" else [elements]
+        names = ["dx", "dweight", "dbias"] if mode == "backward" else ["y"]
+        if outputs.size != sum(counts):
+            return f"{outputs.size} values came back and must be {sum(counts)}"
+        parts = np.split(outputs, np.cumsum(counts)[:-1])
+        for name, part, (expected, tolerance) in zip(names, parts, self.expected[mode]):
+            tensor = name in ("y", "dx")
+            got = rows(part, self.layout, self.sizes, self.channels) if tensor else part[self.channels, None].astype(float)
+            good = np.abs(got - expected) <= tolerance  # false for a NaN
+            if not good.all():
+                k, i = np.unravel_index(np.argmin(good), good.shape)
+                return (
+                    f"{name} of channel {self.channels[k]} is {got[k, i]:.9g} where the fp64 reference has {expected[k, i]:.9g}, "
+                    f"off by more than {tolerance[k, 0]:.3g}"
+                )
+        return None
+
+
+# ---- one case
+
+
+def sample(contender, mode):
+    """Seconds of a call: the best of the samples of one turn."""
+    return min(float(word) for word in contender.ask(f"time {mode}").split())
+
+
+def take_turns(contenders, mode, rounds, seconds):
+    """A B C A B C …, each round beginning with another. {name: [seconds or None a round]}, and {device: [limit …]}, {device: way}.
+
+    A contender that has used up its share of the time sits out, once it has had ROUNDS_MIN turns; pairs are those of a round."""
+    times = {c.name: [] for c in contenders}
+    limits = {c.device: [] for c in contenders if c.kind == "clnorm"}
+    ways, spent, start = {}, dict.fromkeys(times, 0.0), time.monotonic()
+    for done in range(rounds):
+        if done >= ROUNDS_MIN and time.monotonic() - start > seconds:
+            break
+        first = done % len(contenders)
+        for contender in contenders[first:] + contenders[:first]:
+            sits_out = done >= ROUNDS_MIN and spent[contender.name] > seconds / len(contenders)
+            begin = time.monotonic()
+            times[contender.name].append(None if sits_out else sample(contender, mode))
+            if contender.kind == "clnorm":
+                limit, _, ways[contender.device] = contender.ask(f"limit {mode}").partition(" ")
+                limits[contender.device].append(float(limit))
+            else:
+                spent[contender.name] += time.monotonic() - begin
+    return times, limits, ways
+
+
+def measure(contenders, case, options, tell):
+    """One row a mode: {"mode", "times", "limits", "ways", "absent": {name: sentence}}. A peer that fails is absent from then on."""
+    _, layout, sizes = case
+    absent = {}
+    with tempfile.TemporaryDirectory(prefix="clnorm-compare-") as folder:
+        inputs = make_inputs(sizes, 1)
+        with open(os.path.join(folder, "inputs"), "wb") as stream:
+            for values in inputs:
+                values.tofile(stream)
+        reference = Reference(layout, sizes, inputs)
+        shape = "x".join(map(str, sizes))
+        sets = 1 if options.warm else 0
+        ready = []
+        for contender in contenders:
+            try:
+                if not contender.alive():
+                    raise ContenderError(f"{contender.name} ended in an earlier case")
+                told = int(contender.ask(f"case {sets} {layout} {shape} {folder}"))
+                sets = sets or told  # clnorm is the first, and knows the cache
+                ready.append(contender)
+            except ContenderError as error:
+                absent[contender.name] = str(error)
+        result = []
+        for mode in options.modes:
+            missing, good = dict(absent), []
+            for contender in ready:
+                try:
+                    contender.ask(f"check {mode}")
+                    wrong = reference.complaint(mode, np.fromfile(os.path.join(folder, "outputs"), np.float32))
+                    if wrong:
+                        raise ContenderError(f"{contender.name} is wrong: {wrong}")
+                    good.append(contender)
+                except ContenderError as error:
+                    missing[contender.name] = str(error)
+            tell(mode)
+            try:
+                times, limits, ways = take_turns(good, mode, options.rounds, options.seconds)
+            except ContenderError as error:
+                missing["all"] = f"the timing was broken off: {error}"
+                times, limits, ways = {}, {}, {}
+            result.append({"mode": mode, "times": times, "limits": limits, "ways": ways, "absent": missing})
+    return result
