@@ -130,6 +130,12 @@ size_t case_elements(const struct clnorm_case *c); /* n·c·spatial… */
 /* Host inputs of a case, the fp64 reference of every output and its tolerance. Made once, used for every device. */
 struct case_problem;
 struct case_problem *case_prepare(const struct clnorm_case *c); /* NULL: out of memory */
+/* The same with given inputs instead of those that c->data names: tensors of case_elements(c), vectors of c->c, all finite. What the
+ * mode and the affine do not read may be NULL. From malloc; taken over, whatever comes back. NULL: out of memory, or one is missing. */
+struct case_inputs {
+    float *x, *dy, *weight, *bias, *running_mean, *running_var, *mean, *rstd;
+};
+struct case_problem *case_prepare_given(const struct clnorm_case *c, const struct case_inputs *inputs);
 void case_problem_free(struct case_problem *problem);
 const struct clnorm_case *case_problem_case(const struct case_problem *problem);
 /* Values of an output (0: the case does not have it), their reference, and the tolerance of each channel. */

@@ -37,8 +37,8 @@ static float *floats(size_t count)
     return malloc((count ? count : 1) * sizeof(float));
 }
 
-/* Which inputs the case has, allocated. */
-static bool allocate_inputs(struct case_problem *p)
+/* Which inputs the case has: allocated, or taken from those given. */
+static bool set_inputs(struct case_problem *p, float **given)
 {
     const struct clnorm_case *c = &p->c;
     const size_t channels = p->shape.c;
@@ -54,8 +54,13 @@ static bool allocate_inputs(struct case_problem *p)
         [INPUT_RSTD] = c->mode == CASE_GIVEN,
     };
     for (int i = 0; i < INPUTS; i++) {
-        if (has[i] && !(p->input[i] = floats(i <= INPUT_DY ? p->elements : channels)))
+        if (!has[i])
+            continue;
+        p->input[i] = given ? given[i] : floats(i <= INPUT_DY ? p->elements : channels);
+        if (!p->input[i])
             return false;
+        if (given)
+            given[i] = NULL;
     }
     return true;
 }
@@ -83,7 +88,7 @@ static bool fill_inputs(struct case_problem *p)
     return true;
 }
 
-struct case_problem *case_prepare(const struct clnorm_case *c)
+static struct case_problem *prepare(const struct clnorm_case *c, float **given)
 {
     struct case_problem *p = calloc(1, sizeof *p);
     if (!p)
@@ -98,16 +103,40 @@ struct case_problem *case_prepare(const struct clnorm_case *c)
         p->shape.s *= (size_t)c->spatial[d];
     p->shape.eps = c->eps;
     p->m = p->shape.n * p->shape.s;
-    bool ok = allocate_inputs(p) && fill_inputs(p) && problem_expect(p);
+    p->poisoned = NO_CHANNEL;
+    bool ok = set_inputs(p, given) && (given || fill_inputs(p)) && problem_expect(p);
     if (ok && p->poisoned != NO_CHANNEL) {
         struct clnorm_case clean = *c;
         clean.data = CASE_DATA_NORMAL;
-        ok = (p->clean = case_prepare(&clean)) != NULL;
+        ok = (p->clean = prepare(&clean, NULL)) != NULL;
     }
     if (!ok) {
         case_problem_free(p);
         return NULL;
     }
+    return p;
+}
+
+struct case_problem *case_prepare(const struct clnorm_case *c)
+{
+    return prepare(c, NULL);
+}
+
+struct case_problem *case_prepare_given(const struct clnorm_case *c, const struct case_inputs *inputs)
+{
+    float *given[INPUTS] = {
+        [INPUT_X] = inputs->x,
+        [INPUT_DY] = inputs->dy,
+        [INPUT_WEIGHT] = inputs->weight,
+        [INPUT_BIAS] = inputs->bias,
+        [INPUT_RUNNING_MEAN] = inputs->running_mean,
+        [INPUT_RUNNING_VAR] = inputs->running_var,
+        [INPUT_MEAN] = inputs->mean,
+        [INPUT_RSTD] = inputs->rstd,
+    };
+    struct case_problem *p = prepare(c, given);
+    for (int i = 0; i < INPUTS; i++)
+        free(given[i]); /* what the case does not read, or did not take */
     return p;
 }
 

@@ -248,6 +248,49 @@ START_TEST(poisoned_channels)
 }
 END_TEST
 
+static float *copy_of(const float *values, size_t count)
+{
+    float *copy = values ? malloc(count * sizeof *copy) : NULL;
+    if (copy)
+        memcpy(copy, values, count * sizeof *copy);
+    return copy;
+}
+
+/* From the inputs that the table makes: what the table makes of them. */
+START_TEST(given_inputs)
+{
+    struct clnorm_case c = CLNORM_CASE_INIT;
+    c.n = c.plan_n = 50;
+    c.c = 3;
+    c.mode = (enum case_mode)_i;
+    struct case_problem *want = case_prepare(&c);
+    ck_assert_ptr_nonnull(want);
+    const size_t elements = case_elements(&c);
+    struct case_inputs inputs = {.x = copy_of(want->input[INPUT_X], elements),
+                                 .dy = copy_of(want->input[INPUT_DY], elements),
+                                 .weight = copy_of(want->input[INPUT_WEIGHT], 3),
+                                 .bias = copy_of(want->input[INPUT_BIAS], 3),
+                                 .running_mean = copy_of(want->input[INPUT_RUNNING_MEAN], 3),
+                                 .running_var = copy_of(want->input[INPUT_RUNNING_VAR], 3),
+                                 .mean = copy_of(want->input[INPUT_MEAN], 3),
+                                 .rstd = copy_of(want->input[INPUT_RSTD], 3)};
+    struct case_problem *got = case_prepare_given(&c, &inputs);
+    ck_assert_ptr_nonnull(got);
+    for (int o = 0; o < CASE_OUTPUTS; o++) {
+        ck_assert_uint_eq(got->count[o], want->count[o]);
+        for (size_t i = 0; i < want->count[o]; i++) {
+            ck_assert_double_eq(got->reference[o][i], want->reference[o][i]);
+            ck_assert_double_eq(got->tolerance[o][case_channel(got, (enum case_output)o, i)],
+                                want->tolerance[o][case_channel(want, (enum case_output)o, i)]);
+        }
+    }
+    case_problem_free(got);
+    inputs = (struct case_inputs){.bias = copy_of(want->input[INPUT_BIAS], 3)};
+    ck_assert_ptr_null(case_prepare_given(&c, &inputs)); /* x is missing */
+    case_problem_free(want);
+}
+END_TEST
+
 /* Outputs that must be exact have no tolerance. */
 START_TEST(exact_outputs)
 {
@@ -288,6 +331,7 @@ int main(void)
     tcase_add_loop_test(judge, distance_to_the_cpu_path_is_seen, 0, CASE_OUTPUTS);
     tcase_add_loop_test(judge, memory_is_watched, 0, 4);
     tcase_add_test(judge, poisoned_channels);
+    tcase_add_loop_test(judge, given_inputs, 0, CASE_MODES);
     tcase_add_test(judge, exact_outputs);
     suite_add_tcase(suite, table);
     suite_add_tcase(suite, judge);

@@ -1,6 +1,7 @@
 #include "bench_check.h"
 
-#include "../../tests/cases/internal.h"
+#include "cases.h"
+#include "reference.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -47,51 +48,38 @@ static bool is_tensor(enum case_output output)
     return output == CASE_Y || output == CASE_DX;
 }
 
-static bool add_input(struct case_problem *p, const struct bench_case *c, enum case_input input, const float *values)
+/* What the chosen channels have of a tensor, or of a vector of one value a channel. NULL: out of memory. */
+static float *chosen_values(const struct bench_case *c, const float *values, size_t checked, bool vector)
 {
-    bool tensor = input == INPUT_X || input == INPUT_DY;
-    p->input[input] = malloc((tensor ? p->elements : p->shape.c) * sizeof(float));
-    if (!p->input[input])
-        return false;
-    if (tensor)
-        gather_tensor(c, values, p->shape.c, p->input[input]);
-    else
-        gather_channels(c, values, p->shape.c, p->input[input]);
-    return true;
+    float *chosen = calloc((vector ? 1 : c->samples_a_channel) * checked, sizeof(float));
+    if (chosen && vector)
+        gather_channels(c, values, checked, chosen);
+    else if (chosen)
+        gather_tensor(c, values, checked, chosen);
+    return chosen;
 }
 
 /* The problem of the chosen channels alone, with its reference and tolerances. NULL: out of memory. */
 static struct case_problem *make_problem(const struct bench_case *c, enum bench_mode mode, size_t checked)
 {
     static const enum case_mode modes[] = {CASE_TRAIN, CASE_INFER, CASE_BACKWARD};
-    struct case_problem *p = calloc(1, sizeof *p);
-    if (!p)
-        return NULL;
-    p->c = (struct clnorm_case)CLNORM_CASE_INIT;
-    p->c.layout = CLNORM_NCS;
-    p->c.n = p->c.plan_n = c->desc.n;
-    p->c.c = (int64_t)checked;
-    p->c.spatial_dims = 1;
-    p->c.spatial[0] = (int64_t)c->samples_a_channel / c->desc.n;
-    p->c.mode = modes[mode];
-    p->c.eps = c->desc.eps;
-    p->c.omit = CASE_BIT(CASE_MEAN) | CASE_BIT(CASE_VAR) | CASE_BIT(CASE_RSTD);
-    p->shape = (struct reference_problem){REFERENCE_NCS, (size_t)c->desc.n, checked, (size_t)p->c.spatial[0],
-                                          (double)c->desc.eps};
-    p->m = c->samples_a_channel;
-    p->elements = p->m * checked;
-    p->poisoned = NO_CHANNEL;
-    bool ok = add_input(p, c, INPUT_X, c->first_x) && add_input(p, c, INPUT_WEIGHT, c->weight);
+    struct clnorm_case chosen = CLNORM_CASE_INIT;
+    chosen.layout = CLNORM_NCS;
+    chosen.n = chosen.plan_n = c->desc.n;
+    chosen.c = (int64_t)checked;
+    chosen.spatial_dims = 1;
+    chosen.spatial[0] = (int64_t)c->samples_a_channel / c->desc.n;
+    chosen.mode = modes[mode];
+    chosen.eps = c->desc.eps;
+    chosen.omit = CASE_BIT(CASE_MEAN) | CASE_BIT(CASE_VAR) | CASE_BIT(CASE_RSTD);
+    struct case_inputs inputs = {.x = chosen_values(c, c->first_x, checked, false),
+                                 .weight = chosen_values(c, c->weight, checked, true),
+                                 .bias = chosen_values(c, c->bias, checked, true),
+                                 .running_mean = chosen_values(c, c->running_mean, checked, true),
+                                 .running_var = chosen_values(c, c->running_var, checked, true)};
     if (mode == BENCH_BACKWARD)
-        ok = ok && add_input(p, c, INPUT_DY, c->first_dy);
-    else
-        ok = ok && add_input(p, c, INPUT_BIAS, c->bias) && add_input(p, c, INPUT_RUNNING_MEAN, c->running_mean) &&
-             add_input(p, c, INPUT_RUNNING_VAR, c->running_var);
-    if (!ok || !problem_expect(p)) {
-        case_problem_free(p);
-        return NULL;
-    }
-    return p;
+        inputs.dy = chosen_values(c, c->first_dy, checked, false);
+    return case_prepare_given(&chosen, &inputs);
 }
 
 static clnorm_status read_output(const struct bench_case *c, enum case_output output, float *values)
@@ -115,12 +103,13 @@ static clnorm_status read_output(const struct bench_case *c, enum case_output ou
 static bool compare(const struct bench_case *c, const struct case_problem *p, enum case_output output,
                     const float *chosen, char error[512])
 {
-    for (size_t i = 0; i < p->count[output]; i++) {
-        size_t k = is_tensor(output) ? i / p->shape.s % p->shape.c : i;
-        double want = p->reference[output][i], tolerance = p->tolerance[output][k];
+    const size_t checked = (size_t)case_problem_case(p)->c;
+    for (size_t i = 0; i < case_output_count(p, output); i++) {
+        size_t k = case_channel(p, output, i);
+        double want = case_reference(p, output)[i], tolerance = case_tolerance(p, output)[k];
         if (!(fabs((double)chosen[i] - want) <= tolerance)) {
             snprintf(error, 512, "%s of channel %zu is %.9g where the fp64 reference has %.9g, off by more than %.3g",
-                     case_output_name(output), chosen_channel(c, k, p->shape.c), (double)chosen[i], want, tolerance);
+                     case_output_name(output), chosen_channel(c, k, checked), (double)chosen[i], want, tolerance);
             return false;
         }
     }
@@ -130,19 +119,14 @@ static bool compare(const struct bench_case *c, const struct case_problem *p, en
 static bool check_output(struct bench_case *c, const struct case_problem *p, enum case_output output, char error[512])
 {
     float *values = malloc((is_tensor(output) ? c->elements : c->channels) * sizeof *values);
-    float *chosen = malloc(p->count[output] * sizeof *chosen);
-    clnorm_status status = values && chosen ? read_output(c, output, values) : CLNORM_E_NO_MEMORY;
-    bool ok = status == CLNORM_OK;
-    if (!ok) {
+    clnorm_status status = values ? read_output(c, output, values) : CLNORM_OK;
+    float *chosen = NULL;
+    if (values && status == CLNORM_OK)
+        chosen = chosen_values(c, values, (size_t)case_problem_case(p)->c, !is_tensor(output));
+    bool ok = chosen && compare(c, p, output, chosen, error);
+    if (!chosen)
         snprintf(error, 512, "reading %s back: %s", case_output_name(output),
-                 values && chosen ? clnorm_last_error() : "out of memory");
-    } else {
-        if (is_tensor(output))
-            gather_tensor(c, values, p->shape.c, chosen);
-        else
-            gather_channels(c, values, p->shape.c, chosen);
-        ok = compare(c, p, output, chosen, error);
-    }
+                 status == CLNORM_OK ? "out of memory" : clnorm_last_error());
     free(values);
     free(chosen);
     return ok;
