@@ -3,12 +3,15 @@
 
 import argparse
 import importlib.util
+import math
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
 
+ELEMENTS_MAX = 1 << 30  # of a case: the check holds it in fp64
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = "compare.py"
 PEERS = ("torch", "onednn", "numpy", "dlprimitives")
@@ -82,7 +85,7 @@ example: bench/compare.py --shapes bench/shapes/resnet50.txt --out out/compariso
 
 
 def read_shapes(path):
-    """[(name, layout, sizes)]. clnorm's contender reads sizes by the rules of clnorm bench; here only what would mislead."""
+    """[(name, layout, sizes)], by the rules of clnorm bench."""
     try:
         with open(path, encoding="utf-8") as stream:
             lines = [line.split("#")[0].split() for line in stream]
@@ -99,9 +102,12 @@ def read_shapes(path):
             raise UsageError(f'{path}:{k}: the layout is "{layout}" and must be nc, ncs or nsc')
         sizes = shape.split("x")
         least, most = LAYOUTS[layout]
-        if not all(size.isascii() and size.isdigit() and int(size) for size in sizes) or not least <= len(sizes) <= most:
+        whole = all(size.isascii() and size.isdigit() and len(size) < 12 and int(size) for size in sizes)
+        if not whole or not least <= len(sizes) <= most:
             dimensions = "2" if least == most else f"{least} to {most}"
             raise UsageError(f'{path}:{k}: the shape is "{shape}" and must be {dimensions} whole numbers of at least 1, as 32x64x7x7')
+        if math.prod(map(int, sizes)) > ELEMENTS_MAX:
+            raise UsageError(f'{path}:{k}: the shape is "{shape}" and must have at most {ELEMENTS_MAX} elements')
         cases.append((name, layout, tuple(map(int, sizes))))
     if not cases:
         raise UsageError(f"{path}: it has no case")
@@ -196,9 +202,12 @@ def start(options, environments, programs):
         elif peer == "onednn" and (programs / "compare-onednn").exists():
             add(peer, [str(programs / "compare-onednn")], None, threads)
         elif peer == "dlprimitives" and (programs / "compare-dlprimitives").exists():
-            for device in options.devices:
-                if device != "cpu":
-                    add(peer, [str(programs / "compare-dlprimitives"), device], device)
+            places = [(c.device, re.search(r"\(opencl:(\d+)\.(\d+)\)$", c.label)) for c in contenders if c.kind == "clnorm"]
+            for device, place in places:
+                if place:
+                    add(peer, [str(programs / "compare-dlprimitives"), ":".join(place.groups())], device)
+            if not any(place for _, place in places):
+                missing.append("dlprimitives is not measured: no OpenCL device is among --devices.")
         elif peer == "dlprimitives":
             missing.append("dlprimitives is not measured: --dlprimitives must name the folder where it is installed.")
         else:
@@ -245,10 +254,9 @@ def compare(options, environments, programs):
         "rows": rows,
     }
     print(compare_report.write(result, options, say), end="")
-    told = compare_report.absences(rows, [])
-    for sentence in told:
+    for sentence in compare_report.absences(rows, []):
         say(sentence)
-    return 1 if told or missing else 0
+    return 1 if missing or any(row["failed"] for row in rows) else 0
 
 
 def main():

@@ -45,7 +45,8 @@ def result_rows(case, measured, contenders):
                         "times_faster": paired(m["times"][peer.name], own),
                         "rounds": len(times),
                     }
-            row["absent"] = m["absent"]
+            row["absent"] = list(m["absent"].values())
+            row["failed"] = m["failed"]
             rows.append(row)
     return rows
 
@@ -106,13 +107,17 @@ def details(rows):
 
 
 def absences(rows, missing):
-    """Every sentence about who was not measured, once."""
-    told = dict.fromkeys(missing)
+    """Every sentence about who was not measured, once, with where that was."""
+    where = {}
     for row in rows:
-        shape = "x".join(map(str, row["shape"]))
-        for sentence in row["absent"].values():
-            told[f"{row['name']} {row['layout']} {shape} {row['mode']}: {sentence}"] = None
-    return list(told)
+        for sentence in row["absent"]:
+            case = f"{row['name']} {row['layout']} {'x'.join(map(str, row['shape']))} {row['mode']}"
+            where.setdefault(sentence, dict.fromkeys([case]))[case] = None
+    told = list(missing)
+    for sentence, cases in where.items():
+        first = next(iter(cases))
+        told.append(f"{sentence} ({first}{f' and {len(cases) - 1} more' if len(cases) > 1 else ''})")
+    return told
 
 
 def markdown(result, picture):

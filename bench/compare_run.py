@@ -22,6 +22,10 @@ class ContenderError(Exception):
     """A sentence about a contender that cannot go on with a case, or at all."""
 
 
+class NoSuchCase(ContenderError):
+    """A sentence about a case that a contender has no normalization for."""
+
+
 class Contender:
     """A process that takes turns. kind: "clnorm", or the peer's name; device: of clnorm and of peers that run on one."""
 
@@ -53,6 +57,8 @@ class Contender:
             self.pending += more
         line, self.pending = self.pending.split(b"\n", 1)
         word, _, rest = line.decode("utf-8", "replace").partition(" ")
+        if word == "none":
+            raise NoSuchCase(f"{self.name}: {rest}")
         if word != expected:
             raise ContenderError(f"{self.name}: {rest if word == 'error' else line.decode('utf-8', 'replace')}")
         return rest
@@ -69,7 +75,10 @@ class Contender:
         return self.process.poll() is None
 
     def close(self):
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -175,21 +184,26 @@ def take_turns(contenders, mode, rounds, seconds):
             break
         first = done % len(contenders)
         for contender in contenders[first:] + contenders[:first]:
-            sits_out = done >= ROUNDS_MIN and spent[contender.name] > seconds / len(contenders)
             begin = time.monotonic()
-            times[contender.name].append(None if sits_out else sample(contender, mode))
-            if contender.kind == "clnorm":
-                limit, _, ways[contender.device] = contender.ask(f"limit {mode}").partition(" ")
-                limits[contender.device].append(float(limit))
-            else:
-                spent[contender.name] += time.monotonic() - begin
+            sits_out = done >= ROUNDS_MIN and spent[contender.name] > seconds / len(contenders)
+            try:
+                times[contender.name].append(None if sits_out else sample(contender, mode))
+                if contender.kind == "clnorm":
+                    limit, _, ways[contender.device] = contender.ask(f"limit {mode}").partition(" ")
+                    limits[contender.device].append(float(limit))
+                else:
+                    spent[contender.name] += time.monotonic() - begin
+            except ContenderError as error:
+                error.contender = contender
+                raise
     return times, limits, ways
 
 
 def measure(contenders, case, options, tell):
-    """One row a mode: {"mode", "times", "limits", "ways", "absent": {name: sentence}}. A peer that fails is absent from then on."""
+    """One row a mode: {"mode", "times", "limits", "ways", "absent": {name: sentence}, "failed"}: was any of these more than a case that
+    a contender does not know?"""
     _, layout, sizes = case
-    absent = {}
+    absent, broken = {}, False
     with tempfile.TemporaryDirectory(prefix="clnorm-compare-") as folder:
         inputs = make_inputs(sizes, 1)
         with open(os.path.join(folder, "inputs"), "wb") as stream:
@@ -208,9 +222,10 @@ def measure(contenders, case, options, tell):
                 ready.append(contender)
             except ContenderError as error:
                 absent[contender.name] = str(error)
+                broken = broken or not isinstance(error, NoSuchCase)
         result = []
         for mode in options.modes:
-            missing, good = dict(absent), []
+            missing, good, failed = dict(absent), [], broken
             for contender in ready:
                 try:
                     contender.ask(f"check {mode}")
@@ -220,11 +235,16 @@ def measure(contenders, case, options, tell):
                     good.append(contender)
                 except ContenderError as error:
                     missing[contender.name] = str(error)
+                    failed = True
             tell(mode)
-            try:
-                times, limits, ways = take_turns(good, mode, options.rounds, options.seconds)
-            except ContenderError as error:
-                missing["all"] = f"the timing was broken off: {error}"
-                times, limits, ways = {}, {}, {}
-            result.append({"mode": mode, "times": times, "limits": limits, "ways": ways, "absent": missing})
+            timed = None
+            while timed is None:
+                try:
+                    timed = take_turns(good, mode, options.rounds, options.seconds)
+                except ContenderError as error:
+                    missing[error.contender.name] = str(error)
+                    failed = True
+                    good.remove(error.contender)
+            times, limits, ways = timed
+            result.append({"mode": mode, "times": times, "limits": limits, "ways": ways, "absent": missing, "failed": failed})
     return result

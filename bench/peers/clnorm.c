@@ -121,7 +121,7 @@ int main(int argc, char **argv)
     const struct worker_contender contender = {
         &k, begin, end, reset, call, k.machine.opencl ? finish : NULL, read_outputs, prepare, limit, error_text};
     char label[512];
-    snprintf(label, sizeof label, "clnorm %s on %s", clnorm_version(), k.machine.info.name);
+    snprintf(label, sizeof label, "clnorm %s on %s (%s)", clnorm_version(), k.machine.info.name, k.machine.info.id);
     int exit_code = worker_serve(label, &contender);
     bench_machine_close(&k.machine);
     return exit_code;

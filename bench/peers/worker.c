@@ -22,9 +22,9 @@ struct worker {
 };
 
 /* One line, whatever is in it. */
-static void answer_error(const char *sentence)
+static void answer(const char *word, const char *sentence)
 {
-    printf("error ");
+    printf("%s ", word);
     for (const char *s = sentence; *s; s++)
         putchar(*s == '\n' || *s == '\r' ? ' ' : *s);
     putchar('\n');
@@ -32,7 +32,7 @@ static void answer_error(const char *sentence)
 
 static bool fail(const char *sentence)
 {
-    answer_error(sentence);
+    answer("error", sentence);
     return false;
 }
 
@@ -107,6 +107,11 @@ static bool begin_case(struct worker *w, const char *arguments)
     w->begun = true;
     if (!w->contender->begin(w->contender->context, w->shapes.list, inputs, &sets))
         return fail_contender(w);
+    if (!sets) {
+        answer("none", w->contender->error(w->contender->context));
+        end_case(w);
+        return true;
+    }
     w->rotation = (struct bench_rotation){sets, 0};
     memset(w->calls, 0, sizeof w->calls);
     printf("ok %zu\n", sets);
