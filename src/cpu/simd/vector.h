@@ -1,5 +1,6 @@
-/* Sixteen floats at a time by the compilers' vector extension: one source, compiled once per instruction set with its flags
- * (CMakeLists.txt), gives registers of 64, 32 or 16 bytes. The arithmetic is the same in all of them: same bits. */
+/* Floats side by side by the compilers' vector extension: one source, compiled once per instruction set with its flags
+ * (CMakeLists.txt). Sixteen are a register of AVX-512 or two of AVX, with the same arithmetic and bits. NEON takes four, for compilers
+ * keep a vector of four registers, and all accumulators with it, in memory. */
 #ifndef CLNORM_SRC_CPU_SIMD_VECTOR_H
 #define CLNORM_SRC_CPU_SIMD_VECTOR_H
 
@@ -10,9 +11,15 @@
 #include <immintrin.h>
 #endif
 
+#if defined(__aarch64__)
+enum { LANES = 4 };
+typedef float vec __attribute__((vector_size(16)));
+typedef float vec_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+#else
 enum { LANES = 16 };
 typedef float vec __attribute__((vector_size(64)));
 typedef float vec_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -60,7 +67,7 @@ INLINE void store_part(float *p, size_t n, vec v)
 #endif
 }
 
-/* p is a multiple of 64 bytes. Past the cache where the instruction set can. */
+/* p is a multiple of a vector's bytes. Past the cache where the instruction set can. */
 INLINE void store_stream(float *p, vec v)
 {
 #if defined(__AVX512F__)
