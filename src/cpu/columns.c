@@ -64,12 +64,12 @@ static int move_far_pivots(uint64_t rows, uint32_t count, const double *s, const
     return moved;
 }
 
-static void statistics(const float *x, struct cln_band block, struct cln_moments *out)
+static void statistics(const float *x, struct cln_band block, double *mean, double *m2)
 {
     float pivot[CLN_BAND];
     double s[CLN_BAND], q[CLN_BAND];
     for (uint32_t j = 0; j < block.count; j++)
-        out[j] = (struct cln_moments){0};
+        mean[j] = m2[j] = 0.0;
     for (uint64_t i = 0; i < block.outers; i += BLOCK) {
         uint64_t rows = least(BLOCK, block.outers - i);
         const float *first = x + i * block.outer_stride;
@@ -78,18 +78,21 @@ static void statistics(const float *x, struct cln_band block, struct cln_moments
         if (move_far_pivots(rows, block.count, s, q, pivot)) /* in cache: the second pass costs no memory */
             sums_about(first, rows, block.outer_stride, block.count, pivot, s, q);
         for (uint32_t j = 0; j < block.count; j++) {
+            struct cln_moments total = {(double)i, mean[j], m2[j]};
             struct cln_moments part = cln_moments_about(pivot[j], (double)rows, s[j], q[j]);
-            cln_moments_add(&out[j], &part);
+            cln_moments_add(&total, &part);
+            mean[j] = total.mean;
+            m2[j] = total.m2;
         }
     }
 }
 
-static void dots(const float *x, const float *dy, struct cln_band block, const struct cln_center *at,
-                 struct cln_dots *out)
+static void dots(const float *x, const float *dy, struct cln_band block, const float *m, const float *c, double *sum_dy,
+                 double *sum_dyd)
 {
     float a[CLN_BAND], b[CLN_BAND];
     for (uint32_t j = 0; j < block.count; j++)
-        out[j] = (struct cln_dots){0};
+        sum_dy[j] = sum_dyd[j] = 0.0;
     for (uint64_t start = 0; start < block.outers; start += CHAIN) {
         uint64_t end = least(block.outers, start + CHAIN);
         for (uint32_t j = 0; j < block.count; j++)
@@ -98,57 +101,35 @@ static void dots(const float *x, const float *dy, struct cln_band block, const s
             const float *px = x + i * block.outer_stride, *pdy = dy + i * block.outer_stride;
             for (uint32_t j = 0; j < block.count; j++) {
                 a[j] += pdy[j];
-                b[j] += pdy[j] * ((px[j] - at[j].m) - at[j].c);
+                b[j] += pdy[j] * ((px[j] - m[j]) - c[j]);
             }
         }
         for (uint32_t j = 0; j < block.count; j++) {
-            out[j].dy += a[j];
-            out[j].dyd += b[j];
+            sum_dy[j] += a[j];
+            sum_dyd[j] += b[j];
         }
     }
 }
 
-static void apply(const float *x, float *y, struct cln_band block, const struct cln_affine *k, int stream)
+static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
 {
-    (void)stream;
-    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], b[CLN_BAND];
-    for (uint32_t j = 0; j < block.count; j++) {
-        m[j] = k[j].m;
-        c[j] = k[j].c;
-        a[j] = k[j].a;
-        b[j] = k[j].b;
-    }
-    for (uint64_t i = 0; i < block.outers; i++) {
-        const float *px = x + i * block.outer_stride;
-        float *py = y + i * block.outer_stride;
-        for (uint32_t j = 0; j < block.count; j++)
-            py[j] = ((px[j] - m[j]) - c[j]) * a[j] + b[j];
+    uint64_t g = at.group;
+    for (uint64_t i = 0, n; i < at.count; i += n, g = 0) { /* what is left of a row */
+        const float *m = k->m + g, *c = k->c + g, *a = k->a + g, *b = k->b + g;
+        n = least(at.groups - g, at.count - i);
+        for (uint64_t j = 0; j < n; j++)
+            y[i + j] = ((x[i + j] - m[j]) - c[j]) * a[j] + b[j];
     }
 }
 
-static void gradient(const float *x, const float *dy, float *dx, struct cln_band block, const struct cln_gradient *k,
-                     int stream)
+static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
 {
-    (void)stream;
-    float m[CLN_BAND], c[CLN_BAND], p[CLN_BAND], q[CLN_BAND], r[CLN_BAND];
-    for (uint32_t j = 0; j < block.count; j++) {
-        m[j] = k[j].m;
-        c[j] = k[j].c;
-        p[j] = k[j].p;
-        q[j] = k[j].q;
-        r[j] = k[j].r;
-    }
-    for (uint64_t i = 0; i < block.outers; i++) {
-        const float *pdy = dy + i * block.outer_stride;
-        float *pdx = dx + i * block.outer_stride;
-        if (!x) {
-            for (uint32_t j = 0; j < block.count; j++)
-                pdx[j] = p[j] * pdy[j];
-            continue;
-        }
-        const float *px = x + i * block.outer_stride;
-        for (uint32_t j = 0; j < block.count; j++)
-            pdx[j] = p[j] * pdy[j] + (q[j] * ((px[j] - m[j]) - c[j]) + r[j]);
+    uint64_t g = at.group;
+    for (uint64_t i = 0, n; i < at.count; i += n, g = 0) {
+        const float *m = k->m + g, *c = k->c + g, *a = k->a + g, *q = k->q + g, *b = k->b + g;
+        n = least(at.groups - g, at.count - i);
+        for (uint64_t j = 0; j < n; j++)
+            dx[i + j] = a[j] * dy[i + j] + (q[j] * ((x[i + j] - m[j]) - c[j]) + b[j]);
     }
 }
 

@@ -2,8 +2,8 @@
 #include "backend/backend.h"
 #include "base/status.h"
 #include "cpu/grid.h"
+#include "cpu/run.h"
 #include "cpu/simd/simd.h"
-#include "cpu/steps.h"
 #include "cpu/threads.h"
 
 #include <cpuinfo.h>
@@ -151,20 +151,40 @@ static uint64_t cache_bytes(void)
     return bytes ? bytes : 8u << 20; /* unknown: as a small machine's */
 }
 
-static void explain(clnorm_plan *plan, const struct cln_cpu_plan *impl)
+/* What a forward or backward call of the plan's n does, in two lines. */
+static int explain_call(char *text, size_t bytes, const clnorm_plan *plan, enum cln_step writing)
 {
-    struct cln_grid g = cln_grid_make(&plan->view);
-    unsigned long long bands = g.bands, parts = cln_grid_parts(&g);
-    int stream = cln_view_elements(&plan->view) * sizeof(float) > impl->cache_bytes;
-    snprintf(plan->explain, sizeof plan->explain,
-             "cpu, %s, %s, %zu threads; %llu bands of %u channels, %llu parts each%s\n"
-             "%s\n"
-             "forward: x read twice, y written once%s; backward: x and dy read twice, dx written once%s\n",
-             plan->view.family == CLN_SEGMENTS ? "segments" : "columns", impl->kernels.name, cln_threads_count(), bands,
-             g.band, parts, parts == 1 ? "" : " (too few channels to keep threads busy with whole ones)",
-             parts == 1 ? "a band goes through all steps at once: its second reading comes from the cache if it fits"
-                        : "each step goes over the whole tensor before the next",
-             stream ? " past the cache" : "", stream ? " past the cache" : "");
+    const struct cln_cpu_plan *impl = plan->impl;
+    int backward = writing == CLN_STEP_BACKWARD_APPLY;
+    struct cln_grid g = cln_grid_make(&plan->view, backward ? 2 : 1);
+    const char *past = cln_cpu_streams(impl, cln_view_elements(&plan->view), writing) ? ", stored past the cache" : "";
+    const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
+               *out = backward ? "dx" : "y";
+    if (g.tiled)
+        return snprintf(
+            text, bytes,
+            "%s: %s read once from memory and once from the cache, %s written once%s: %llu bands of %u channels "
+            "go through all steps one by one\n",
+            what, in, out, past, (unsigned long long)g.bands, g.band);
+    return snprintf(text, bytes,
+                    "%s: %s read twice, %s written once%s: whole channels do not fit a core's cache; %llu bands of %u "
+                    "channels in %llu parts are read, then %llu chunks written\n",
+                    what, in, out, past, (unsigned long long)g.bands, g.band, (unsigned long long)cln_grid_parts(&g),
+                    (unsigned long long)g.chunks);
+}
+
+static void explain(clnorm_plan *plan)
+{
+    const struct cln_cpu_plan *impl = plan->impl;
+    struct cln_grid g = cln_grid_make(&plan->view, 1);
+    size_t bytes = sizeof plan->explain;
+    size_t n =
+        (size_t)snprintf(plan->explain, bytes, "cpu, %s, %s, %zu threads\n",
+                         g.family == CLN_SEGMENTS ? "segments" : "columns", impl->kernels.name, cln_threads_count());
+    if (n < bytes)
+        n += (size_t)explain_call(plan->explain + n, bytes - n, plan, CLN_STEP_APPLY);
+    if (n < bytes)
+        explain_call(plan->explain + n, bytes - n, plan, CLN_STEP_BACKWARD_APPLY);
 }
 
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
@@ -178,7 +198,7 @@ static clnorm_status cpu_plan_create(clnorm_plan *plan)
     impl->cache_bytes = cache_bytes();
     plan->impl = impl;
     plan->partials_bytes = cln_cpu_partials_bytes(&plan->view);
-    explain(plan, impl);
+    explain(plan);
     return CLNORM_OK;
 }
 

@@ -1,10 +1,16 @@
 #include "cpu/grid.h"
 
 enum {
-    ENOUGH_BANDS = 8, /* from here on whole bands keep all threads busy */
-    MOST_TASKS = 32,  /* parts of all bands, where there are fewer */
-    LEAST_ROWS = 64,  /* of a part, columns */
-    LEAST_RUN = 4096, /* elements of a part of a run, and of a band's runs together */
+    ENOUGH_BANDS = 8,      /* from here on whole bands keep all threads busy */
+    MOST_TASKS = 32,       /* parts of all bands, where there are fewer */
+    LEAST_ROWS = 64,       /* of a part, columns */
+    LEAST_PART = 8192,     /* elements of a part */
+    LEAST_RUN = 1024,      /* elements of a band that follow each other */
+    TILE = 1 << 16,        /* elements of a band that stays in a core's own cache */
+    LEAST_CHUNK = 1 << 13, /* elements of a chunk */
+    MOST_CHUNK = 1 << 16,  /* */
+    CHUNKS = 64,           /* of a tensor */
+    PARTIALS = 3 << 15     /* sums that all parts together may keep: 768 KiB */
 };
 
 static uint64_t divide_up(uint64_t a, uint64_t b)
@@ -22,31 +28,53 @@ static uint64_t most(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Groups of a band: enough neighbouring short runs to make long ones, but enough bands, too. */
-static uint32_t band_of(const struct cln_view *v)
+/* Neighbouring groups that make a tile, not counting that a tile must have long runs. */
+static uint64_t tile_of(const struct cln_view *v, unsigned tensors)
 {
-    if (v->family == CLN_COLUMNS)
-        return CLN_BAND;
-    uint64_t wanted = divide_up(LEAST_RUN, most(1, v->inners));
-    return (uint32_t)most(1, least(least(wanted, CLN_BAND), v->groups / ENOUGH_BANDS));
+    return TILE / tensors / most(1, v->outers * v->inners);
 }
 
-static uint64_t parts_for(uint64_t bands)
+/* Few rows that are long enough to be cut into tiles. */
+static int columns_tile(const struct cln_view *v, unsigned tensors)
 {
-    return bands >= ENOUGH_BANDS ? 1 : MOST_TASKS / bands;
+    return tile_of(v, tensors) >= LEAST_RUN / 4 && v->groups >= LEAST_RUN;
 }
 
-struct cln_grid cln_grid_make(const struct cln_view *v)
+static uint64_t band_of(const struct cln_view *v, enum cln_family family, unsigned tensors)
 {
-    struct cln_grid g = {.groups = v->groups, .band = band_of(v), .parts_outer = 1, .parts_inner = 1};
-    g.bands = divide_up(v->groups, g.band);
-    uint64_t parts = parts_for(g.bands);
-    if (v->family == CLN_COLUMNS) {
-        g.parts_outer = most(1, least(parts, v->outers / LEAST_ROWS));
-    } else {
-        g.parts_outer = most(1, least(parts, v->outers));
-        g.parts_inner = most(1, least(parts / g.parts_outer, v->inners / LEAST_RUN));
+    if (family == CLN_COLUMNS) {
+        uint64_t wanted = columns_tile(v, tensors) ? most(LEAST_RUN / 4, v->groups / ENOUGH_BANDS) : CLN_BAND;
+        uint64_t bands = divide_up(v->groups, least(wanted, CLN_BAND));
+        return divide_up(divide_up(v->groups, bands), 16) * 16;
     }
+    uint64_t wanted = most(tile_of(v, tensors), divide_up(LEAST_RUN, v->inners));
+    return most(1, least(least(wanted, CLN_BAND), v->groups / ENOUGH_BANDS));
+}
+
+static uint64_t parts_for(uint64_t bands, uint64_t groups)
+{
+    return most(1, least(MOST_TASKS / least(bands, MOST_TASKS), most(2, PARTIALS / 2 / groups)));
+}
+
+struct cln_grid cln_grid_make(const struct cln_view *v, unsigned tensors)
+{
+    struct cln_grid g = {.groups = v->groups, .parts_outer = 1, .parts_inner = 1};
+    uint64_t elements = cln_view_elements(v);
+    g.family = v->inners == 1 ? CLN_COLUMNS : v->family;
+    g.band = (uint32_t)band_of(v, g.family, tensors);
+    g.bands = divide_up(v->groups, g.band);
+    g.tiled = g.family == CLN_COLUMNS ? columns_tile(v, tensors) : g.bands >= ENOUGH_BANDS;
+    if (!g.tiled) {
+        uint64_t parts = most(1, least(parts_for(g.bands, g.groups), elements / g.bands / LEAST_PART));
+        if (g.family == CLN_COLUMNS) {
+            g.parts_outer = most(1, least(parts, v->outers / LEAST_ROWS));
+        } else {
+            g.parts_outer = most(1, least(parts, v->outers));
+            g.parts_inner = most(1, least(parts / g.parts_outer, v->inners / LEAST_PART));
+        }
+    }
+    g.chunk = divide_up(most(LEAST_CHUNK, least(elements / CHUNKS, MOST_CHUNK)), 16) * 16;
+    g.chunks = divide_up(elements, g.chunk);
     return g;
 }
 
@@ -57,7 +85,7 @@ uint64_t cln_grid_parts(const struct cln_grid *grid)
 
 uint64_t cln_grid_most_parts(const struct cln_view *view)
 {
-    return parts_for(divide_up(view->groups, band_of(view)));
+    return parts_for(1, view->groups);
 }
 
 uint64_t cln_grid_first(const struct cln_grid *grid, uint64_t band)
@@ -84,4 +112,16 @@ struct cln_band cln_grid_part(const struct cln_grid *grid, const struct cln_view
     uint64_t i0 = cut(v->inners, pi, grid->parts_inner), i1 = cut(v->inners, pi + 1, grid->parts_inner);
     *offset = cln_grid_first(grid, band) * v->group_stride + o0 * v->outer_stride + i0;
     return (struct cln_band){o1 - o0, i1 - i0, v->outer_stride, v->group_stride, cln_grid_count(grid, band)};
+}
+
+struct cln_stretch cln_grid_chunk(const struct cln_grid *grid, const struct cln_view *v, uint64_t chunk,
+                                  uint64_t *offset)
+{
+    uint64_t inners = most(1, v->inners), run = chunk * grid->chunk / inners;
+    *offset = chunk * grid->chunk;
+    return (struct cln_stretch){.count = least(grid->chunk, cln_view_elements(v) - *offset),
+                                .group = run % v->groups,
+                                .inner = *offset % inners,
+                                .groups = v->groups,
+                                .inners = inners};
 }

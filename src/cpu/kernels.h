@@ -5,37 +5,11 @@
 #ifndef CLNORM_SRC_CPU_KERNELS_H
 #define CLNORM_SRC_CPU_KERNELS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-/* Statistics of a part of a group. An empty part is all zeros. */
-struct cln_moments {
-    double count;
-    double sum;
-    double m2; /* Σ(x − sum/count)² */
-};
-
-/* y = ((x − m) − c)·a + b */
-struct cln_affine {
-    float m, c, a, b;
-};
-
-/* dx = p·dy + (q·((x − m) − c) + r) */
-struct cln_gradient {
-    float m, c, p, q, r;
-};
-
-/* Σdy and Σ dy·((x − m) − c) */
-struct cln_dots {
-    double dy, dyd;
-};
-
-/* What a mean is for a reduction over dy: m + c. */
-struct cln_center {
-    float m, c;
-};
-
 /* Most groups of one band. */
-#define CLN_BAND 256
+#define CLN_BAND 1024
 
 /* A band of neighbouring groups.
  * segments: group j is `outers` runs of `inners` floats, outer_stride apart, the first at j·group_stride
@@ -45,15 +19,30 @@ struct cln_band {
     uint32_t count; /* ≤ CLN_BAND */
 };
 
-/* Pointers are at the band's first element; per-group arrays have `count` entries. `stream` asks for stores that bypass the cache.
- * Bytes moved per element: statistics 4, dots 8, apply 8, gradient 12 (8 if x is NULL: then q and r are not used). */
+/* What neighbouring groups are normalized with, a plane each; q only for the gradient.
+ *     y = ((x − m) − c)·a + b        dx = a·dy + (q·((x − m) − c) + b) */
+struct cln_scalars {
+    const float *m, *c, *a, *q, *b;
+};
+
+/* Neighbouring elements of a tensor. The first one is element `inner` of a run of `inners` of group `group`; after the last of `groups`
+ * comes the first again. A column is a run of one element. */
+struct cln_stretch {
+    uint64_t count, group, inner, groups, inners;
+    size_t ahead;  /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
+    int streaming; /* stores are to bypass the cache */
+};
+
+/* Pointers are at the first element of the band or stretch; the planes of a band begin with its first group, those of a stretch with
+ * its group 0. Bytes moved per element: statistics 4, dots 8, apply 8, gradient 12. */
 struct cln_family_kernels {
-    void (*statistics)(const float *x, struct cln_band band, struct cln_moments *out);
-    void (*dots)(const float *x, const float *dy, struct cln_band band, const struct cln_center *at,
-                 struct cln_dots *out);
-    void (*apply)(const float *x, float *y, struct cln_band band, const struct cln_affine *k, int stream);
-    void (*gradient)(const float *x, const float *dy, float *dx, struct cln_band band, const struct cln_gradient *k,
-                     int stream);
+    /* Σx/n and Σ(x − mean)² of each group */
+    void (*statistics)(const float *x, struct cln_band band, double *mean, double *m2);
+    /* Σdy and Σ dy·((x − m) − c) of each group */
+    void (*dots)(const float *x, const float *dy, struct cln_band band, const float *m, const float *c, double *sum_dy,
+                 double *sum_dyd);
+    void (*apply)(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k);
+    void (*gradient)(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k);
 };
 
 struct cln_cpu_kernels {
@@ -66,7 +55,13 @@ void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels);
 void cln_cpu_fill_segments(struct cln_family_kernels *kernels);
 void cln_cpu_fill_columns(struct cln_family_kernels *kernels);
 
-/* Adds a part to a total by Chan's formula. Sums of floats of like magnitude are exact here up to 2^29 values. */
+/* Statistics of a part of a group. An empty part is all zeros. */
+struct cln_moments {
+    double count, mean;
+    double m2; /* Σ(x − mean)² */
+};
+
+/* Adds a part to a total by Chan's formula. Parts of the same mean leave it as it is. */
 static inline void cln_moments_add(struct cln_moments *total, const struct cln_moments *part)
 {
     if (part->count == 0.0)
@@ -75,17 +70,18 @@ static inline void cln_moments_add(struct cln_moments *total, const struct cln_m
         *total = *part;
         return;
     }
-    double count = total->count + part->count;
-    double delta = part->sum / part->count - total->sum / total->count;
-    total->m2 += part->m2 + delta * delta * (total->count * (part->count / count));
-    total->sum += part->sum;
+    double count = total->count + part->count, share = part->count / count;
+    double delta = part->mean - total->mean;
+    total->m2 += part->m2 + delta * delta * (total->count * share);
+    total->mean += delta * share;
     total->count = count;
 }
 
 /* The part that `count` values with Σ(x − pivot) = s and Σ(x − pivot)² = q make. */
 static inline struct cln_moments cln_moments_about(float pivot, double count, double s, double q)
 {
-    struct cln_moments part = {count, count * pivot + s, q - s * (s / count)};
+    double offset = s / count;
+    struct cln_moments part = {count, pivot + offset, q - s * offset};
     if (part.m2 < 0.0) /* rounding; a NaN stays */
         part.m2 = 0.0;
     return part;

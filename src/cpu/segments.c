@@ -53,7 +53,7 @@ static void sums_about(const float *x, uint64_t n, float pivot, double *s_out, d
     }
 }
 
-static void group_statistics(const float *x, const struct cln_band *b, struct cln_moments *out)
+static struct cln_moments group_moments(const float *x, const struct cln_band *b)
 {
     struct cln_moments total = {0};
     for (uint64_t o = 0; o < b->outers; o++) {
@@ -71,11 +71,11 @@ static void group_statistics(const float *x, const struct cln_band *b, struct cl
             cln_moments_add(&total, &part);
         }
     }
-    *out = total;
+    return total;
 }
 
-static void group_dots(const float *x, const float *dy, const struct cln_band *band, float m, float c,
-                       struct cln_dots *out)
+static void group_dots(const float *x, const float *dy, const struct cln_band *band, float m, float c, double *sum_dy,
+                       double *sum_dyd)
 {
     double aa[LANES] = {0}, bb[LANES] = {0};
     for (uint64_t o = 0; o < band->outers; o++) {
@@ -99,47 +99,52 @@ static void group_dots(const float *x, const float *dy, const struct cln_band *b
             }
         }
     }
-    *out = (struct cln_dots){0};
+    *sum_dy = *sum_dyd = 0.0;
     for (int l = 0; l < LANES; l++) {
-        out->dy += aa[l];
-        out->dyd += bb[l];
+        *sum_dy += aa[l];
+        *sum_dyd += bb[l];
     }
 }
 
-static void statistics(const float *x, struct cln_band b, struct cln_moments *out)
+static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
 {
-    for (uint32_t j = 0; j < b.count; j++)
-        group_statistics(x + j * b.group_stride, &b, &out[j]);
-}
-
-static void dots(const float *x, const float *dy, struct cln_band b, const struct cln_center *at, struct cln_dots *out)
-{
-    for (uint32_t j = 0; j < b.count; j++)
-        group_dots(x + j * b.group_stride, dy + j * b.group_stride, &b, at[j].m, at[j].c, &out[j]);
-}
-
-static void apply(const float *x, float *y, struct cln_band b, const struct cln_affine *k, int stream)
-{
-    (void)stream;
-    for (uint64_t o = 0; o < b.outers; o++) {
-        for (uint32_t j = 0; j < b.count; j++) {
-            uint64_t run = o * b.outer_stride + j * b.group_stride;
-            for (uint64_t i = run; i < run + b.inners; i++)
-                y[i] = ((x[i] - k[j].m) - k[j].c) * k[j].a + k[j].b;
-        }
+    for (uint32_t j = 0; j < b.count; j++) {
+        struct cln_moments total = group_moments(x + j * b.group_stride, &b);
+        mean[j] = total.mean;
+        m2[j] = total.m2;
     }
 }
 
-static void gradient(const float *x, const float *dy, float *dx, struct cln_band b, const struct cln_gradient *k,
-                     int stream)
+static void dots(const float *x, const float *dy, struct cln_band b, const float *m, const float *c, double *sum_dy,
+                 double *sum_dyd)
 {
-    (void)stream;
-    for (uint64_t o = 0; o < b.outers; o++) {
-        for (uint32_t j = 0; j < b.count; j++) {
-            uint64_t run = o * b.outer_stride + j * b.group_stride;
-            for (uint64_t i = run; i < run + b.inners; i++)
-                dx[i] = k[j].p * dy[i] + (x ? k[j].q * ((x[i] - k[j].m) - k[j].c) + k[j].r : 0.0f);
-        }
+    for (uint32_t j = 0; j < b.count; j++)
+        group_dots(x + j * b.group_stride, dy + j * b.group_stride, &b, m[j], c[j], &sum_dy[j], &sum_dyd[j]);
+}
+
+static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
+{
+    uint64_t g = at.group, run = at.inners - at.inner; /* what is left of the run */
+    for (uint64_t i = 0, n; i < at.count; i += n) {
+        float m = k->m[g], c = k->c[g], a = k->a[g], b = k->b[g];
+        n = least(run, at.count - i);
+        for (uint64_t e = i; e < i + n; e++)
+            y[e] = ((x[e] - m) - c) * a + b;
+        g = g + 1 < at.groups ? g + 1 : 0;
+        run = at.inners;
+    }
+}
+
+static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
+{
+    uint64_t g = at.group, run = at.inners - at.inner;
+    for (uint64_t i = 0, n; i < at.count; i += n) {
+        float m = k->m[g], c = k->c[g], a = k->a[g], q = k->q[g], b = k->b[g];
+        n = least(run, at.count - i);
+        for (uint64_t e = i; e < i + n; e++)
+            dx[e] = a * dy[e] + (q * ((x[e] - m) - c) + b);
+        g = g + 1 < at.groups ? g + 1 : 0;
+        run = at.inners;
     }
 }
 

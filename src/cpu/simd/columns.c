@@ -1,18 +1,16 @@
-/* The columns family, sixteen lanes at a time: four vectors of neighbouring columns down the rows. */
+/* The columns family, sixteen columns at a time. */
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/vector.h"
 
 enum {
     PIVOT_ROWS = 16,
-    ROWS = 256, /* that share a pivot */
-    TILE = 4    /* vectors side by side */
+    ROWS = 256,             /* that share a pivot */
+    TURN = CHAIN * CHAIN,   /* rows after which sums are carried on in double */
+    LONG_ROW = 256,         /* columns of a band from which on a row is read as a whole, */
+    LONG_ROW_OF_TWO = 1024, /* of two tensors */
+    AHEAD = 2048            /* elements that are fetched before they are needed */
 };
-
-INLINE size_t padded(uint32_t count)
-{
-    return (count + LANES - 1) / LANES * LANES;
-}
 
 /* `lanes` of a row: LANES but in the last vector of a band. */
 INLINE vec row_load(const float *p, size_t lanes)
@@ -32,223 +30,218 @@ INLINE vec pivot_of(const float *x, uint64_t rows, uint64_t stride, size_t lanes
     return x0 + s / splat((float)first);
 }
 
-/* Σ(x − p) and Σ(x − p)² down the rows of `vectors` ≤ TILE vectors, to double arrays. `full`: no vector is cut. */
-INLINE void tile_sums(const float *x, uint64_t rows, uint64_t stride, int vectors, size_t lanes, int full,
-                      const float *pivot, double *s_out, double *q_out)
-{
-    vec p[TILE];
-    for (int t = 0; t < vectors; t++)
-        p[t] = load(pivot + t * LANES);
-    for (int t = 0; t < vectors * LANES; t++)
-        s_out[t] = q_out[t] = 0.0;
-    for (uint64_t start = 0; start < rows; start += CHAIN * CHAIN) {
-        vec s1[TILE] = {{0}}, q1[TILE] = {{0}};
-        uint64_t end = least(rows, start + CHAIN * CHAIN);
-        for (uint64_t i = start; i < end; i += CHAIN) {
-            vec s[TILE] = {{0}}, q[TILE] = {{0}};
-            uint64_t last = least(end, i + CHAIN);
-            for (uint64_t r = i; r < last; r++) {
-                const float *row = x + r * stride;
-                for (int t = 0; t < vectors; t++) {
-                    vec v = full ? load(row + t * LANES) : row_load(row + t * LANES, lanes - (size_t)t * LANES);
-                    vec d = v - p[t];
-                    s[t] += d;
-                    q[t] += d * d;
-                }
-            }
-            for (int t = 0; t < vectors; t++) {
-                s1[t] += s[t];
-                q1[t] += q[t];
-            }
-        }
-        for (int t = 0; t < vectors; t++) {
-            for (int l = 0; l < LANES; l++) {
-                s_out[t * LANES + l] += (double)s1[t][l];
-                q_out[t * LANES + l] += (double)q1[t][l];
-            }
-        }
-    }
-}
-
-static void band_sums(const float *x, uint64_t rows, struct cln_band b, const float *pivot, double *s, double *q)
-{
-    uint32_t j = 0;
-    for (; j + TILE * LANES <= b.count; j += TILE * LANES)
-        tile_sums(x + j, rows, b.outer_stride, TILE, TILE * LANES, 1, pivot + j, s + j, q + j);
-    for (; j + LANES <= b.count; j += LANES)
-        tile_sums(x + j, rows, b.outer_stride, 1, LANES, 1, pivot + j, s + j, q + j);
-    if (j < b.count)
-        tile_sums(x + j, rows, b.outer_stride, 1, b.count - j, 0, pivot + j, s + j, q + j);
-}
-
-/* Sums of a band so far: the count is the same in every column. */
-struct totals {
-    double count, sum[CLN_BAND], m2[CLN_BAND];
+/* Two sums of every column of a band: chains, chains of chains, then double. Planes are padded to whole vectors. */
+struct sums {
+    float part[2][CLN_BAND], chain[2][CLN_BAND];
+    double total[2][CLN_BAND];
 };
 
-/* cln_moments_about and cln_moments_add, column by column without a division in the loop. */
-static void totals_add(struct totals *t, size_t columns, double count, const float *pivot, const double *s,
-                       const double *q)
+INLINE size_t padded(uint32_t count)
 {
-    double all = t->count + count, inverse = 1.0 / count, old_inverse = t->count > 0.0 ? 1.0 / t->count : 0.0;
-    double weight = t->count * (count / all);
-    for (size_t j = 0; j < columns; j++) {
-        double part_sum = count * pivot[j] + s[j], part_m2 = q[j] - s[j] * (s[j] * inverse);
-        double delta = part_sum * inverse - t->sum[j] * old_inverse;
-        part_m2 = part_m2 < 0.0 ? 0.0 : part_m2;
-        t->m2[j] += part_m2 + (weight > 0.0 ? delta * delta * weight : 0.0);
-        t->sum[j] += part_sum;
-    }
-    t->count = all;
+    return (count + LANES - 1) / LANES * LANES;
 }
 
-static void statistics(const float *x, struct cln_band b, struct cln_moments *out)
+/* What is added up: x − m and its square, or dy and dy·((x − m) − c) if there is a dy. */
+struct terms {
+    const float *x, *dy, *m, *c;
+};
+
+INLINE void rows_add(const struct terms *of, uint64_t at, uint64_t rows, uint64_t stride, size_t ahead, vec m, vec c,
+                     size_t lanes, int dots, vec *a, vec *b)
 {
-    struct totals total = {0};
+    for (uint64_t r = 0; r < rows; r++, at += stride) {
+        vec d = row_load(of->x + at, lanes) - m;
+        fetch_soon(of->x + at + ahead);
+        if (dots) {
+            vec g = row_load(of->dy + at, lanes);
+            fetch_soon(of->dy + at + ahead);
+            *a += g;
+            *b += g * (d - c);
+        } else {
+            *a += d;
+            *b += d * d;
+        }
+    }
+}
+
+/* `rows` ≤ CHAIN rows of every column from element `at` on, `step` rows of a vector before its neighbour. */
+INLINE void chains_add(const struct terms *of, uint64_t at, uint64_t rows, const struct cln_band *band, size_t ahead,
+                       int dots, uint64_t step, struct sums *t)
+{
+    for (uint64_t r = 0; r < rows; r += step, at += step * band->outer_stride) {
+        int last = r + step >= rows;
+        for (size_t j = 0; j < band->count; j += LANES) {
+            size_t lanes = band->count - j;
+            vec a = {0}, b = {0}, m = row_load(of->m + j, lanes), c = dots ? row_load(of->c + j, lanes) : m;
+            if (r > 0) {
+                a = load(t->part[0] + j);
+                b = load(t->part[1] + j);
+            }
+            if (lanes >= LANES && r + step <= rows)
+                rows_add(of, at + j, step, band->outer_stride, ahead, m, c, LANES, dots, &a, &b);
+            else
+                rows_add(of, at + j, least(step, rows - r), band->outer_stride, ahead, m, c, lanes, dots, &a, &b);
+            if (last) {
+                a += load(t->chain[0] + j);
+                b += load(t->chain[1] + j);
+            }
+            store((last ? t->chain : t->part)[0] + j, a);
+            store((last ? t->chain : t->part)[1] + j, b);
+        }
+    }
+}
+
+/* All rows. Long rows one after the other, as memory likes it best; of short ones CHAIN side by side. */
+INLINE void sums_of(const struct terms *of, uint64_t rows, const struct cln_band *band, int dots, struct sums *t)
+{
+    size_t columns = padded(band->count), stride = band->outer_stride;
+    int long_rows = band->count >= (dots ? LONG_ROW_OF_TWO : LONG_ROW);
+    size_t rows_ahead = AHEAD / stride, least_ahead = long_rows ? 1 : CHAIN;
+    size_t ahead = (rows_ahead > least_ahead ? rows_ahead : least_ahead) * stride;
+    for (int k = 0; k < 2; k++)
+        memset(t->total[k], 0, columns * sizeof(double));
+    for (uint64_t start = 0; start < rows; start += TURN) {
+        uint64_t end = least(rows, start + TURN);
+        for (int k = 0; k < 2; k++)
+            memset(t->chain[k], 0, columns * sizeof(float));
+        for (uint64_t i = start; i < end; i += CHAIN) {
+            if (long_rows)
+                chains_add(of, i * stride, least(CHAIN, end - i), band, ahead, dots, 1, t);
+            else
+                chains_add(of, i * stride, least(CHAIN, end - i), band, ahead, dots, CHAIN, t);
+        }
+        for (int k = 0; k < 2; k++) {
+            for (size_t j = 0; j < columns; j++)
+                t->total[k][j] += (double)t->chain[k][j];
+        }
+    }
+}
+
+/* ---- statistics: 5 operations and 4 bytes an element ---- */
+
+/* cln_moments_about and cln_moments_add, column by column without a division in the loop. */
+static void moments_add(double before, double count, size_t columns, const float *pivot, const struct sums *t,
+                        double *mean, double *m2)
+{
+    double inverse = 1.0 / count, share = count / (before + count), weight = before * share;
+    for (size_t j = 0; j < columns; j++) {
+        double s = t->total[0][j], part_m2 = t->total[1][j] - s * (s * inverse);
+        double delta = pivot[j] + s * inverse - mean[j];
+        part_m2 = part_m2 < 0.0 ? 0.0 : part_m2;
+        m2[j] += part_m2 + (weight > 0.0 ? delta * delta * weight : 0.0);
+        mean[j] += delta * share;
+    }
+}
+
+static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
+{
     float pivot[CLN_BAND];
-    double s[CLN_BAND], q[CLN_BAND];
-    size_t columns = padded(b.count);
+    struct sums t;
+    memset(mean, 0, b.count * sizeof *mean);
+    memset(m2, 0, b.count * sizeof *m2);
     for (uint64_t i = 0; i < b.outers; i += ROWS) {
         uint64_t rows = least(ROWS, b.outers - i);
-        const float *first = x + i * b.outer_stride;
+        double count = (double)rows;
+        struct terms of = {x + i * b.outer_stride, NULL, pivot, NULL};
         for (uint32_t j = 0; j < b.count; j += LANES)
-            store(pivot + j, pivot_of(first + j, rows, b.outer_stride, b.count - j));
-        band_sums(first, rows, b, pivot, s, q);
+            store(pivot + j, pivot_of(of.x + j, rows, b.outer_stride, b.count - j));
+        sums_of(&of, rows, &b, 0, &t);
         int far = 0;
-        for (size_t j = 0; j < columns; j++)
-            far |= cln_pivot_is_far((double)rows, s[j], q[j]);
+        for (size_t j = 0; j < b.count; j++)
+            far |= cln_pivot_is_far(count, t.total[0][j], t.total[1][j]);
         if (far) { /* in cache: the second pass costs no memory */
-            for (size_t j = 0; j < columns; j++)
-                pivot[j] =
-                    cln_pivot_is_far((double)rows, s[j], q[j]) ? (float)(pivot[j] + s[j] / (double)rows) : pivot[j];
-            band_sums(first, rows, b, pivot, s, q);
-        }
-        totals_add(&total, columns, (double)rows, pivot, s, q);
-    }
-    for (uint32_t j = 0; j < b.count; j++)
-        out[j] = (struct cln_moments){total.count, total.sum[j], total.m2[j]};
-}
-
-/* ---- sums for backward ---- */
-
-INLINE void tile_dots(const float *x, const float *dy, uint64_t rows, uint64_t stride, int vectors, size_t lanes,
-                      int full, const float *m, const float *c, double *a_out, double *b_out)
-{
-    vec vm[TILE], vc[TILE];
-    for (int t = 0; t < vectors; t++) {
-        vm[t] = load(m + t * LANES);
-        vc[t] = load(c + t * LANES);
-    }
-    for (int t = 0; t < vectors * LANES; t++)
-        a_out[t] = b_out[t] = 0.0;
-    for (uint64_t start = 0; start < rows; start += CHAIN * CHAIN) {
-        vec a1[TILE] = {{0}}, b1[TILE] = {{0}};
-        uint64_t end = least(rows, start + CHAIN * CHAIN);
-        for (uint64_t i = start; i < end; i += CHAIN) {
-            vec a[TILE] = {{0}}, b[TILE] = {{0}};
-            uint64_t last = least(end, i + CHAIN);
-            for (uint64_t r = i; r < last; r++) {
-                for (int t = 0; t < vectors; t++) {
-                    size_t at = r * stride + (size_t)t * LANES, left = lanes - (size_t)t * LANES;
-                    vec g = full ? load(dy + at) : row_load(dy + at, left);
-                    vec v = full ? load(x + at) : row_load(x + at, left);
-                    a[t] += g;
-                    b[t] += g * ((v - vm[t]) - vc[t]);
-                }
+            for (size_t j = 0; j < b.count; j++) {
+                if (cln_pivot_is_far(count, t.total[0][j], t.total[1][j]))
+                    pivot[j] = (float)(pivot[j] + t.total[0][j] / count);
             }
-            for (int t = 0; t < vectors; t++) {
-                a1[t] += a[t];
-                b1[t] += b[t];
-            }
+            sums_of(&of, rows, &b, 0, &t);
         }
-        for (int t = 0; t < vectors; t++) {
-            for (int l = 0; l < LANES; l++) {
-                a_out[t * LANES + l] += (double)a1[t][l];
-                b_out[t * LANES + l] += (double)b1[t][l];
-            }
-        }
+        moments_add((double)i, count, b.count, pivot, &t, mean, m2);
     }
 }
 
-static void dots(const float *x, const float *dy, struct cln_band b, const struct cln_center *at, struct cln_dots *out)
+/* ---- sums for backward: 5 operations and 8 bytes an element ---- */
+
+static void dots(const float *x, const float *dy, struct cln_band b, const float *m, const float *c, double *sum_dy,
+                 double *sum_dyd)
 {
-    float m[CLN_BAND] = {0}, c[CLN_BAND] = {0};
-    double sa[CLN_BAND], sb[CLN_BAND];
-    uint32_t j = 0;
-    for (uint32_t k = 0; k < b.count; k++) {
-        m[k] = at[k].m;
-        c[k] = at[k].c;
-    }
-    for (; j + TILE * LANES <= b.count; j += TILE * LANES)
-        tile_dots(x + j, dy + j, b.outers, b.outer_stride, TILE, TILE * LANES, 1, m + j, c + j, sa + j, sb + j);
-    for (; j + LANES <= b.count; j += LANES)
-        tile_dots(x + j, dy + j, b.outers, b.outer_stride, 1, LANES, 1, m + j, c + j, sa + j, sb + j);
-    if (j < b.count)
-        tile_dots(x + j, dy + j, b.outers, b.outer_stride, 1, b.count - j, 0, m + j, c + j, sa + j, sb + j);
-    for (uint32_t k = 0; k < b.count; k++)
-        out[k] = (struct cln_dots){sa[k], sb[k]};
+    struct sums t;
+    struct terms of = {x, dy, m, c};
+    sums_of(&of, b.outers, &b, 1, &t);
+    memcpy(sum_dy, t.total[0], b.count * sizeof *sum_dy);
+    memcpy(sum_dyd, t.total[1], b.count * sizeof *sum_dyd);
 }
 
-/* ---- apply and gradient, row by row ---- */
+/* ---- apply and gradient, row by row: 4 and 6 operations, 8 and 12 bytes an element ---- */
 
-static void apply(const float *x, float *y, struct cln_band b, const struct cln_affine *k, int stream)
+/* n elements of a row from column j on; n ≤ LANES, less if `part`. */
+INLINE void vector_of(const float *x, const float *dy, float *out, size_t n, const struct cln_scalars *k, size_t j,
+                      int gradient, int part, int streaming)
 {
-    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], s[CLN_BAND];
-    for (uint32_t j = 0; j < b.count; j++) {
-        m[j] = k[j].m;
-        c[j] = k[j].c;
-        a[j] = k[j].a;
-        s[j] = k[j].b;
-    }
-    int aligned = (uintptr_t)y % 64 == 0 && b.outer_stride % LANES == 0;
-    for (uint64_t i = 0; i < b.outers; i++) {
-        const float *row = x + i * b.outer_stride;
-        float *to = y + i * b.outer_stride;
-        uint32_t j = 0;
-        for (; j + LANES <= b.count; j += LANES) {
-            vec v = ((load(row + j) - load(m + j)) - load(c + j)) * load(a + j) + load(s + j);
-            if (stream && aligned)
-                store_stream(to + j, v);
-            else
-                store(to + j, v);
+    vec zero = splat(0.0f);
+#define LOAD(p) (part ? load_part((p), n, zero) : load(p))
+    vec d = (LOAD(x) - LOAD(k->m + j)) - LOAD(k->c + j), v;
+    if (gradient)
+        v = LOAD(k->a + j) * LOAD(dy) + (LOAD(k->q + j) * d + LOAD(k->b + j));
+    else
+        v = d * LOAD(k->a + j) + LOAD(k->b + j);
+#undef LOAD
+    if (part)
+        store_part(out, n, v);
+    else if (streaming)
+        store_stream(out, v);
+    else
+        store(out, v);
+}
+
+INLINE void walk(const float *x, const float *dy, float *out, const struct cln_stretch *at, const struct cln_scalars *k,
+                 int gradient, int streaming, size_t ahead)
+{
+    size_t j = at->group;
+    for (size_t i = 0; i < at->count;) { /* what is left of a row */
+        size_t end = i + least(at->groups - j, at->count - i);
+        size_t head = streaming ? elements_before_line(out + i, end - i) : 0;
+        if (head) {
+            vector_of(x + i, dy + i, out + i, head, k, j, gradient, 1, 0);
+            i += head;
+            j += head;
         }
-        for (; j < b.count; j++)
-            to[j] = ((row[j] - m[j]) - c[j]) * a[j] + s[j];
+        for (; i + LANES <= end; i += LANES, j += LANES) {
+            vector_of(x + i, dy + i, out + i, LANES, k, j, gradient, 0, streaming);
+            if (ahead) {
+                fetch(x + i + ahead);
+                if (gradient)
+                    fetch(dy + i + ahead);
+            }
+        }
+        if (i < end)
+            vector_of(x + i, dy + i, out + i, end - i, k, j, gradient, 1, 0);
+        i = end;
+        j = 0;
     }
-    if (stream)
+    if (streaming)
         stream_end();
 }
 
-static void gradient(const float *x, const float *dy, float *dx, struct cln_band b, const struct cln_gradient *k,
-                     int stream)
+INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,
+                    const struct cln_scalars *k, int gradient)
 {
-    float m[CLN_BAND], c[CLN_BAND], p[CLN_BAND], q[CLN_BAND], r[CLN_BAND];
-    for (uint32_t j = 0; j < b.count; j++) {
-        m[j] = k[j].m;
-        c[j] = k[j].c;
-        p[j] = k[j].p;
-        q[j] = k[j].q;
-        r[j] = k[j].r;
-    }
-    int aligned = (uintptr_t)dx % 64 == 0 && b.outer_stride % LANES == 0;
-    for (uint64_t i = 0; i < b.outers; i++) {
-        const float *row = x ? x + i * b.outer_stride : NULL, *from = dy + i * b.outer_stride;
-        float *to = dx + i * b.outer_stride;
-        uint32_t j = 0;
-        for (; j + LANES <= b.count; j += LANES) {
-            vec v = load(p + j) * load(from + j);
-            if (row)
-                v += load(q + j) * ((load(row + j) - load(m + j)) - load(c + j)) + load(r + j);
-            if (stream && aligned)
-                store_stream(to + j, v);
-            else
-                store(to + j, v);
-        }
-        for (; j < b.count; j++)
-            to[j] = p[j] * from[j] + (row ? q[j] * ((row[j] - m[j]) - c[j]) + r[j] : 0.0f);
-    }
-    if (stream)
-        stream_end();
+    if (at->streaming && at->ahead)
+        walk(x, dy, out, at, k, gradient, 1, at->ahead);
+    else if (at->streaming)
+        walk(x, dy, out, at, k, gradient, 1, 0);
+    else
+        walk(x, dy, out, at, k, gradient, 0, at->ahead);
+}
+
+static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
+{
+    walk_as(x, x, y, &at, k, 0);
+}
+
+static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
+{
+    walk_as(x, dy, dx, &at, k, 1);
 }
 
 void CLN_SIMD(columns)(struct cln_family_kernels *kernels)

@@ -3,37 +3,85 @@
 #include "cpu/simd/simd.h"
 #include "cpu/simd/vector.h"
 
+enum {
+    SIDE = 4,                       /* accumulators side by side */
+    STRETCH = SIDE * CHAIN * LANES, /* elements that they take */
+    BLOCK = 1 << 14                 /* about as many elements share a pivot: what a second reading finds in the cache */
+};
+
+/* Runs of n ≤ STRETCH elements whose vectors make one chain of each accumulator. */
+INLINE uint64_t runs_of_chain(size_t n)
+{
+    size_t vectors = (n + SIDE * LANES - 1) / (SIDE * LANES);
+    return CHAIN / (vectors ? vectors : 1);
+}
+
+/* Two sums: chains, a tree over SIDE, a chain of those, then double. */
+struct sums {
+    vec chain[2];
+    struct wide total[2];
+    int length; /* of the chain */
+};
+
+INLINE void sums_add(struct sums *t, const vec *s, const vec *q)
+{
+    t->chain[0] += (s[0] + s[1]) + (s[2] + s[3]);
+    t->chain[1] += (q[0] + q[1]) + (q[2] + q[3]);
+    if (++t->length < CHAIN)
+        return;
+    for (int i = 0; i < 2; i++) {
+        wide_add(&t->total[i], t->chain[i]);
+        t->chain[i] = splat(0.0f);
+    }
+    t->length = 0;
+}
+
+INLINE void sums_end(struct sums *t, double *s, double *q)
+{
+    wide_add(&t->total[0], t->chain[0]);
+    wide_add(&t->total[1], t->chain[1]);
+    *s = wide_sum(&t->total[0]);
+    *q = wide_sum(&t->total[1]);
+}
+
 /* ---- statistics: 5 operations and 4 bytes an element ---- */
 
-/* Σ(x − p) and Σ(x − p)² of n ≤ STRETCH elements, chains of CHAIN at most. */
-INLINE void stretch_sums(const float *x, size_t n, vec p, vec *s, vec *q)
+INLINE void square_add(vec d, vec *s, vec *q)
 {
-    vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, q0 = {0}, q1 = {0}, q2 = {0}, q3 = {0};
+    *s += d;
+    *q += d * d;
+}
+
+/* Adds (x − p) and (x − p)² of n ≤ STRETCH elements. */
+INLINE void run_squares(const float *x, size_t n, vec p, vec *s, vec *q)
+{
     size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) {
-        vec d0 = load(x + i) - p, d1 = load(x + i + LANES) - p;
-        vec d2 = load(x + i + 2 * LANES) - p, d3 = load(x + i + 3 * LANES) - p;
-        s0 += d0;
-        s1 += d1;
-        s2 += d2;
-        s3 += d3;
-        q0 += d0 * d0;
-        q1 += d1 * d1;
-        q2 += d2 * d2;
-        q3 += d3 * d3;
+    for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
+        for (int t = 0; t < SIDE; t++)
+            square_add(load(x + i + t * LANES) - p, &s[t], &q[t]);
     }
-    for (; i + LANES <= n; i += LANES) {
-        vec d = load(x + i) - p;
-        s0 += d;
-        q0 += d * d;
+    for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
+        square_add(load(x + i) - p, &s[t], &q[t]);
+    if (i < n)
+        square_add(load_part(x + i, n - i, p) - p, &s[SIDE - 1], &q[SIDE - 1]);
+}
+
+static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t stride, float pivot, double *s_out,
+                          double *q_out)
+{
+    struct sums total = {.length = 0};
+    vec p = splat(pivot);
+    uint64_t step = n < STRETCH ? runs_of_chain(n) : 1;
+    for (uint64_t o = 0; o < outers; o += step) {
+        uint64_t last = least(outers, o + step);
+        for (size_t i = 0; i < n; i += STRETCH) {
+            vec s[SIDE] = {{0}}, q[SIDE] = {{0}};
+            for (uint64_t r = o; r < last; r++)
+                run_squares(x + r * stride + i, least(STRETCH, n - i), p, s, q);
+            sums_add(&total, s, q);
+        }
     }
-    if (i < n) {
-        vec d = load_part(x + i, n - i, p) - p;
-        s1 += d;
-        q1 += d * d;
-    }
-    *s += (s0 + s1) + (s2 + s3);
-    *q += (q0 + q1) + (q2 + q3);
+    sums_end(&total, s_out, q_out);
 }
 
 /* Near the mean of the first elements, and exactly the value itself if they are all equal. */
@@ -41,173 +89,196 @@ INLINE float pivot_of(const float *x, size_t n)
 {
     if (n < LANES)
         return x[0];
-    return x[0] + (float)(sum(load(x) - splat(x[0])) / LANES);
+    return x[0] + sum_of_lanes(load(x) - splat(x[0])) / LANES;
 }
 
-/* The moments of `outers` runs of n elements, at most BLOCK in all and CHAIN stretches of a run. */
-INLINE struct cln_moments block_moments(const float *x, uint64_t outers, size_t n, uint64_t stride)
+/* The moments of `outers` runs of n elements. */
+static struct cln_moments block_moments(const float *x, uint64_t outers, size_t n, uint64_t stride)
 {
     float pivot = pivot_of(x, n);
     double count = (double)(outers * n), s, q;
-    for (int again = 0;; again++) {
-        vec vs = {0}, vq = {0};
-        for (uint64_t o = 0; o < outers; o++) {
-            for (size_t i = 0; i < n; i += STRETCH)
-                stretch_sums(x + o * stride + i, least(STRETCH, n - i), splat(pivot), &vs, &vq);
-        }
-        s = sum(vs);
-        q = sum(vq);
-        if (again || !cln_pivot_is_far(count, s, q))
-            break;
-        pivot = (float)(pivot + s / count); /* in cache: the second pass costs no memory */
+    block_squares(x, outers, n, stride, pivot, &s, &q);
+    if (cln_pivot_is_far(count, s, q)) { /* in cache: the second pass costs no memory */
+        pivot = (float)(pivot + s / count);
+        block_squares(x, outers, n, stride, pivot, &s, &q);
     }
     return cln_moments_about(pivot, count, s, q);
 }
 
-/* Runs that share a pivot: CHAIN stretches, or CHAIN short runs. */
-INLINE uint64_t runs_of_block(size_t n)
+static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
 {
-    return n >= BLOCK ? 1 : n > STRETCH ? CHAIN / ((n + STRETCH - 1) / STRETCH) : CHAIN;
-}
-
-static void statistics(const float *x, struct cln_band b, struct cln_moments *out)
-{
-    for (uint32_t j = 0; j < b.count; j++)
-        out[j] = (struct cln_moments){0};
-    uint64_t step = runs_of_block(b.inners);
-    for (uint64_t o = 0; o < b.outers; o += step) {
-        uint64_t outers = least(step, b.outers - o);
-        for (uint32_t j = 0; j < b.count; j++) {
+    uint64_t step = b.inners < BLOCK ? BLOCK / b.inners : 1;
+    for (uint32_t j = 0; j < b.count; j++) {
+        struct cln_moments total = {0};
+        for (uint64_t o = 0; o < b.outers; o += step) {
             const float *run = x + o * b.outer_stride + j * b.group_stride;
             for (uint64_t i = 0; i < b.inners; i += BLOCK) {
-                struct cln_moments part = block_moments(run + i, outers, least(BLOCK, b.inners - i), b.outer_stride);
-                cln_moments_add(&out[j], &part);
+                struct cln_moments part =
+                    block_moments(run + i, least(step, b.outers - o), least(BLOCK, b.inners - i), b.outer_stride);
+                cln_moments_add(&total, &part);
             }
         }
+        mean[j] = total.mean;
+        m2[j] = total.m2;
     }
 }
 
-/* ---- sums for backward: 6 operations and 8 bytes an element ---- */
+/* ---- sums for backward: 5 operations and 8 bytes an element ---- */
 
-INLINE void stretch_dots(const float *x, const float *dy, size_t n, vec m, vec c, vec *a, vec *b)
+INLINE void dot_add(vec g, vec d, vec *a, vec *b)
 {
-    vec a0 = {0}, a1 = {0}, b0 = {0}, b1 = {0};
+    *a += g;
+    *b += g * d;
+}
+
+/* Adds dy and dy·((x − m) − c) of n ≤ STRETCH elements. */
+INLINE void run_dots(const float *x, const float *dy, size_t n, vec m, vec c, vec *a, vec *b)
+{
     size_t i = 0;
-    for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        vec g0 = load(dy + i), g1 = load(dy + i + LANES);
-        a0 += g0;
-        a1 += g1;
-        b0 += g0 * ((load(x + i) - m) - c);
-        b1 += g1 * ((load(x + i + LANES) - m) - c);
+    for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
+        for (int t = 0; t < SIDE; t++)
+            dot_add(load(dy + i + t * LANES), (load(x + i + t * LANES) - m) - c, &a[t], &b[t]);
     }
-    for (; i + LANES <= n; i += LANES) {
-        vec g = load(dy + i);
-        a0 += g;
-        b0 += g * ((load(x + i) - m) - c);
-    }
-    if (i < n) {
-        vec g = load_part(dy + i, n - i, splat(0.0f));
-        a1 += g;
-        b1 += g * ((load_part(x + i, n - i, m) - m) - c);
-    }
-    *a += a0 + a1;
-    *b += b0 + b1;
+    for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
+        dot_add(load(dy + i), (load(x + i) - m) - c, &a[t], &b[t]);
+    if (i < n)
+        dot_add(load_part(dy + i, n - i, splat(0.0f)), (load_part(x + i, n - i, m) - m) - c, &a[SIDE - 1],
+                &b[SIDE - 1]);
 }
 
-static void dots(const float *x, const float *dy, struct cln_band b, const struct cln_center *at, struct cln_dots *out)
+static void group_dots(const float *x, const float *dy, const struct cln_band *b, float m_, float c_, double *sum_dy,
+                       double *sum_dyd)
 {
-    enum { HALF = STRETCH / 2 }; /* two accumulators */
-    for (uint32_t j = 0; j < b.count; j++)
-        out[j] = (struct cln_dots){0};
-    uint64_t step = runs_of_block(2 * b.inners);
-    for (uint64_t o = 0; o < b.outers; o += step) {
-        uint64_t last = least(b.outers, o + step);
-        for (uint32_t j = 0; j < b.count; j++) {
-            vec m = splat(at[j].m), c = splat(at[j].c), va = {0}, vb = {0};
-            int chain = 0;
+    struct sums total = {.length = 0};
+    vec m = splat(m_), c = splat(c_);
+    size_t n = b->inners;
+    uint64_t step = n < STRETCH ? runs_of_chain(n) : 1;
+    for (uint64_t o = 0; o < b->outers; o += step) {
+        uint64_t last = least(b->outers, o + step);
+        for (size_t i = 0; i < n; i += STRETCH) {
+            vec sa[SIDE] = {{0}}, sb[SIDE] = {{0}};
             for (uint64_t r = o; r < last; r++) {
-                uint64_t run = r * b.outer_stride + j * b.group_stride;
-                for (uint64_t i = 0; i < b.inners; i += HALF) {
-                    stretch_dots(x + run + i, dy + run + i, least(HALF, b.inners - i), m, c, &va, &vb);
-                    if (++chain == CHAIN || (r + 1 == last && i + HALF >= b.inners)) {
-                        out[j].dy += sum(va);
-                        out[j].dyd += sum(vb);
-                        va = vb = splat(0.0f);
-                        chain = 0;
-                    }
-                }
+                uint64_t at = r * b->outer_stride + i;
+                run_dots(x + at, dy + at, least(STRETCH, n - i), m, c, sa, sb);
             }
+            sums_add(&total, sa, sb);
         }
+    }
+    sums_end(&total, sum_dy, sum_dyd);
+}
+
+static void dots(const float *x, const float *dy, struct cln_band b, const float *m, const float *c, double *sum_dy,
+                 double *sum_dyd)
+{
+    for (uint32_t j = 0; j < b.count; j++) {
+        uint64_t at = j * b.group_stride;
+        group_dots(x + at, dy + at, &b, m[j], c[j], &sum_dy[j], &sum_dyd[j]);
     }
 }
 
 /* ---- apply and gradient: 4 and 6 operations, 8 and 12 bytes an element ---- */
 
-INLINE void apply_run(const float *x, float *y, size_t n, struct cln_affine k, int stream)
+/* The scalars of one group, or of two that meet within a vector. */
+struct scalars {
+    vec m, c, a, q, b;
+};
+
+INLINE struct scalars scalars_of(const struct cln_scalars *k, uint64_t g, int gradient)
 {
-    vec m = splat(k.m), c = splat(k.c), a = splat(k.a), b = splat(k.b);
-    size_t i = 0;
-    if (stream) {
-        i = elements_before_line(y, n);
-        if (i)
-            store_part(y, i, ((load_part(x, i, m) - m) - c) * a + b);
-        for (; i + LANES <= n; i += LANES)
-            store_stream(y + i, ((load(x + i) - m) - c) * a + b);
-    }
-    for (; i + LANES <= n; i += LANES)
-        store(y + i, ((load(x + i) - m) - c) * a + b);
-    if (i < n)
-        store_part(y + i, n - i, ((load_part(x + i, n - i, m) - m) - c) * a + b);
+    return (struct scalars){splat(k->m[g]), splat(k->c[g]), splat(k->a[g]), gradient ? splat(k->q[g]) : splat(0.0f),
+                            splat(k->b[g])};
 }
 
-static void apply(const float *x, float *y, struct cln_band b, const struct cln_affine *k, int stream)
+INLINE struct scalars scalars_meet(struct scalars s, struct scalars t, size_t n, int gradient)
 {
-    for (uint64_t o = 0; o < b.outers; o++) {
-        for (uint32_t j = 0; j < b.count; j++) {
-            uint64_t run = o * b.outer_stride + j * b.group_stride;
-            apply_run(x + run, y + run, b.inners, k[j], stream);
-        }
+    return (struct scalars){first_lanes(s.m, t.m, n), first_lanes(s.c, t.c, n), first_lanes(s.a, t.a, n),
+                            gradient ? first_lanes(s.q, t.q, n) : s.q, first_lanes(s.b, t.b, n)};
+}
+
+INLINE vec value_of(vec x, vec dy, const struct scalars *s, int gradient)
+{
+    vec d = (x - s->m) - s->c;
+    return gradient ? s->a * dy + (s->q * d + s->b) : d * s->a + s->b;
+}
+
+INLINE void part_of(const float *x, const float *dy, float *out, size_t n, struct scalars s, int gradient)
+{
+    vec g = gradient ? load_part(dy, n, s.m) : s.m;
+    store_part(out, n, value_of(load_part(x, n, s.m), g, &s, gradient));
+}
+
+INLINE void vector_of(const float *x, const float *dy, float *out, const struct scalars *s, int gradient, int streaming,
+                      size_t ahead)
+{
+    vec v = value_of(load(x), gradient ? load(dy) : s->m, s, gradient);
+    if (ahead) {
+        fetch(x + ahead);
+        if (gradient)
+            fetch(dy + ahead);
     }
-    if (stream)
+    if (streaming)
+        store_stream(out, v);
+    else
+        store(out, v);
+}
+
+/* In the order of addresses, so that vectors begin on a line of `out` and only the first and the last of the stretch are parts: a
+ * vector in which two runs meet takes each lane's scalars from its own group. */
+INLINE void walk(const float *x, const float *dy, float *out, const struct cln_stretch *at, const struct cln_scalars *k,
+                 int gradient, int streaming, size_t ahead)
+{
+    size_t i = 0, n = at->count, head = elements_before_line(out, n), g = at->group, left = at->inners - at->inner;
+    struct scalars s = scalars_of(k, g, gradient);
+    while (i < n) {
+        size_t part = i < head ? head - i : n - i < LANES || at->inners < LANES ? n - i : 0;
+        if (part) { /* less than a vector, or of a run that is */
+            part = least(least(part, left), LANES);
+            part_of(x + i, dy + i, out + i, part, s, gradient);
+            i += part;
+            left -= part;
+        } else {
+            for (size_t end = i + least(left, n - i) / LANES * LANES; i < end; i += LANES, left -= LANES)
+                vector_of(x + i, dy + i, out + i, &s, gradient, streaming, ahead);
+        }
+        if (left && (left >= LANES || n - i < LANES || i < head || at->inners < LANES))
+            continue;
+        g = g + 1 < at->groups ? g + 1 : 0;
+        struct scalars next = scalars_of(k, g, gradient);
+        if (left) {
+            struct scalars both = scalars_meet(s, next, left, gradient);
+            vector_of(x + i, dy + i, out + i, &both, gradient, streaming, ahead);
+            i += LANES;
+            left = at->inners - (LANES - left);
+        } else {
+            left = at->inners;
+        }
+        s = next;
+    }
+    if (streaming)
         stream_end();
 }
 
-INLINE vec gradient_of(vec g, vec x, vec m, vec c, vec p, vec q, vec r)
+INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,
+                    const struct cln_scalars *k, int gradient)
 {
-    return p * g + (q * ((x - m) - c) + r);
+    if (at->streaming && at->inners >= LANES) {
+        if (at->ahead)
+            walk(x, dy, out, at, k, gradient, 1, at->ahead);
+        else
+            walk(x, dy, out, at, k, gradient, 1, 0);
+    } else {
+        walk(x, dy, out, at, k, gradient, 0, at->ahead);
+    }
 }
 
-INLINE void gradient_run(const float *x, const float *dy, float *dx, size_t n, struct cln_gradient k, int stream)
+static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
 {
-    vec m = splat(k.m), c = splat(k.c), p = splat(k.p), q = splat(k.q), r = splat(k.r);
-    size_t i = 0;
-    if (stream) {
-        i = elements_before_line(dx, n);
-        if (i)
-            store_part(dx, i, gradient_of(load_part(dy, i, m), load_part(x, i, m), m, c, p, q, r));
-        for (; i + LANES <= n; i += LANES)
-            store_stream(dx + i, gradient_of(load(dy + i), load(x + i), m, c, p, q, r));
-    }
-    for (; i + LANES <= n; i += LANES)
-        store(dx + i, gradient_of(load(dy + i), load(x + i), m, c, p, q, r));
-    if (i < n)
-        store_part(dx + i, n - i, gradient_of(load_part(dy + i, n - i, m), load_part(x + i, n - i, m), m, c, p, q, r));
+    walk_as(x, x, y, &at, k, 0);
 }
 
-static void gradient(const float *x, const float *dy, float *dx, struct cln_band b, const struct cln_gradient *k,
-                     int stream)
+static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
 {
-    for (uint64_t o = 0; o < b.outers; o++) {
-        for (uint32_t j = 0; j < b.count; j++) {
-            uint64_t run = o * b.outer_stride + j * b.group_stride;
-            if (x)
-                gradient_run(x + run, dy + run, dx + run, b.inners, k[j], stream);
-            else /* dx = p·dy */
-                apply_run(dy + run, dx + run, b.inners, (struct cln_affine){0.0f, 0.0f, k[j].p, 0.0f}, stream);
-        }
-    }
-    if (stream)
-        stream_end();
+    walk_as(x, dy, dx, &at, k, 1);
 }
 
 void CLN_SIMD(segments)(struct cln_family_kernels *kernels)

@@ -18,17 +18,15 @@ typedef float vec_unaligned __attribute__((vector_size(16), aligned(4), may_alia
 #else
 enum { LANES = 16 };
 typedef float vec __attribute__((vector_size(64)));
+typedef float float8 __attribute__((vector_size(32)));
+typedef int32_t lane_number __attribute__((vector_size(64)));
 typedef float vec_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Short chains: k equal terms can be off by k·u/2 (docs/math.md). */
-enum {
-    CHAIN = 8,                   /* vectors added into one accumulator */
-    STRETCH = 4 * CHAIN * LANES, /* elements that four accumulators take */
-    BLOCK = CHAIN * STRETCH      /* most elements that share a pivot */
-};
+/* Vectors added into one accumulator: k equal terms can be off by k·u/2 (docs/math.md). */
+enum { CHAIN = 8 };
 
 INLINE vec splat(float f)
 {
@@ -90,17 +88,59 @@ INLINE void stream_end(void)
 #endif
 }
 
-/* In a fixed order, in double. */
-INLINE double sum(vec v)
+/* Sixteen lanes in double. */
+typedef double wide_half __attribute__((vector_size(64)));
+struct wide {
+    wide_half low, high;
+};
+
+#define LOW_HALF(v)  __builtin_shufflevector((v), (v), 0, 1, 2, 3, 4, 5, 6, 7)
+#define HIGH_HALF(v) __builtin_shufflevector((v), (v), 8, 9, 10, 11, 12, 13, 14, 15)
+
+INLINE void wide_add(struct wide *t, vec v)
 {
-    double t[LANES / 2];
-    for (int i = 0; i < LANES / 2; i++)
-        t[i] = (double)v[i] + (double)v[i + LANES / 2];
-    for (int n = LANES / 4; n > 0; n /= 2) {
-        for (int i = 0; i < n; i++)
-            t[i] += t[i + n];
-    }
-    return t[0];
+    t->low += __builtin_convertvector(LOW_HALF(v), wide_half);
+    t->high += __builtin_convertvector(HIGH_HALF(v), wide_half);
+}
+
+/* In a fixed order. */
+INLINE double wide_sum(const struct wide *w)
+{
+    wide_half t = w->low + w->high;
+    t += __builtin_shufflevector(t, t, 4, 5, 6, 7, 0, 1, 2, 3);
+    t += __builtin_shufflevector(t, t, 2, 3, 0, 1, 6, 7, 4, 5);
+    return t[0] + t[1];
+}
+
+INLINE float sum_of_lanes(vec v)
+{
+    float8 t = LOW_HALF(v) + HIGH_HALF(v);
+    t += __builtin_shufflevector(t, t, 4, 5, 6, 7, 0, 1, 2, 3);
+    t += __builtin_shufflevector(t, t, 2, 3, 0, 1, 6, 7, 4, 5);
+    return t[0] + t[1];
+}
+
+/* The first n lanes of a, the others of b. */
+INLINE vec first_lanes(vec a, vec b, size_t n)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_mask_blend_ps((__mmask16)((1u << n) - 1u), (__m512)b, (__m512)a);
+#else
+    const lane_number lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    lane_number mask = lane < (lane_number){0} + (int32_t)n;
+    return (vec)(((lane_number)a & mask) | ((lane_number)b & ~mask));
+#endif
+}
+
+/* Asks for the cache line of p, which need not be there: into the nearest cache, or one where it can wait. */
+INLINE void fetch_soon(const float *p)
+{
+    __builtin_prefetch(p, 0, 3);
+}
+
+INLINE void fetch(const float *p)
+{
+    __builtin_prefetch(p, 0, 2);
 }
 
 INLINE size_t least(size_t a, size_t b)

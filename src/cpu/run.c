@@ -1,0 +1,161 @@
+/* Every call is at most a reading of the tensor (statistics, sums), steps on what it has of each group, and a writing. Where a band
+ * of groups fits a core's cache all three are done band by band, and memory is read once. Otherwise each goes over the whole tensor,
+ * reading and writing in the order of addresses; the second time backwards, so that what is still in the cache comes first. */
+#include "cpu/run.h"
+
+#include "cpu/grid.h"
+#include "cpu/steps.h"
+#include "cpu/threads.h"
+
+struct call {
+    struct cln_cpu_plan *plan;
+    const struct cln_op *op;
+    struct cln_grid grid;
+    const struct cln_family_kernels *kernels;
+    int reads, writes; /* whether the call has such a step */
+    enum cln_step reading, writing;
+    int streaming; /* stores bypass the cache */
+    size_t threads;
+};
+
+static float *floats(const struct cln_op *op, enum cln_role role)
+{
+    return op->role[role].handle;
+}
+
+static struct cln_share share_of(const struct call *call, uint64_t band)
+{
+    return (struct cln_share){call->plan, call->op, &call->grid, cln_grid_first(&call->grid, band),
+                              cln_grid_count(&call->grid, band)};
+}
+
+int cln_cpu_streams(const struct cln_cpu_plan *plan, uint64_t elements, enum cln_step writing)
+{
+    uint64_t tensors = writing == CLN_STEP_BACKWARD_APPLY ? 3 : 2;
+    return tensors * elements * sizeof(float) > plan->cache_bytes / 4 * 3;
+}
+
+/* ---- one band or part of it ---- */
+
+static void read_part(const struct call *call, const struct cln_share *s, uint64_t band, uint64_t part)
+{
+    const struct cln_op *op = call->op;
+    uint64_t offset;
+    struct cln_band b = cln_grid_part(&call->grid, &op->view, band, part, &offset);
+    double *first = cln_cpu_partials(op, part, 0) + s->first, *second = cln_cpu_partials(op, part, 1) + s->first;
+    if (call->reading == CLN_STEP_STATISTICS) {
+        call->kernels->statistics(floats(op, CLN_X) + offset, b, first, second);
+    } else {
+        const float *dy = floats(op, CLN_DY);
+        const float *x = cln_bound(op, CLN_X) ? floats(op, CLN_X) : dy; /* without x only Σdy is asked for */
+        struct cln_center at = cln_cpu_center(s);
+        call->kernels->dots(x + offset, dy + offset, b, at.m, at.c, first, second);
+    }
+}
+
+static void small_steps(const struct call *call, const struct cln_share *s)
+{
+    for (int k = 0; k < call->op->step_count; k++)
+        cln_cpu_step(s, call->op->steps[k]);
+    if (call->writes)
+        cln_cpu_fold(s, call->writing);
+}
+
+static void write_stretch(const struct call *call, uint64_t offset, struct cln_stretch at, const struct cln_scalars *k)
+{
+    const struct cln_op *op = call->op;
+    if (call->writing == CLN_STEP_APPLY) {
+        call->kernels->apply(floats(op, CLN_X) + offset, floats(op, CLN_Y) + offset, at, k);
+    } else if (op->source == CLN_FROM_RUNNING) { /* dx = a·dy */
+        call->kernels->apply(floats(op, CLN_DY) + offset, floats(op, CLN_DX) + offset, at, k);
+    } else {
+        call->kernels->gradient(floats(op, CLN_X) + offset, floats(op, CLN_DY) + offset, floats(op, CLN_DX) + offset,
+                                at, k);
+    }
+}
+
+/* ---- tasks ---- */
+
+static void read_task(void *context, size_t i)
+{
+    const struct call *call = context;
+    uint64_t band = i % call->grid.bands;
+    struct cln_share s = share_of(call, band);
+    read_part(call, &s, band, i / call->grid.bands);
+}
+
+static void small_task(void *context, size_t i)
+{
+    const struct call *call = context;
+    struct cln_share s = share_of(call, i);
+    small_steps(call, &s);
+}
+
+/* Chunk i of n as its thread would have taken it last: pthreadpool gives each thread neighbouring tasks, in rising order. */
+static size_t backwards(size_t i, size_t n, size_t threads)
+{
+    size_t t = i * threads / n, first = (t * n + threads - 1) / threads, last = ((t + 1) * n + threads - 1) / threads;
+    return first + (last - 1 - i);
+}
+
+static void write_task(void *context, size_t i)
+{
+    const struct call *call = context;
+    struct cln_share all = {call->plan, call->op, &call->grid, 0, 0};
+    struct cln_scalars k = cln_cpu_scalars(&all);
+    uint64_t offset, chunk = call->reads ? backwards(i, (size_t)call->grid.chunks, call->threads) : i;
+    struct cln_stretch at = cln_grid_chunk(&call->grid, &call->op->view, chunk, &offset);
+    at.streaming = call->streaming;
+    write_stretch(call, offset, at, &k);
+}
+
+/* A band through everything; while it is written the next one is fetched. */
+static void tile_task(void *context, size_t i)
+{
+    const struct call *call = context;
+    const struct cln_view *v = &call->op->view;
+    struct cln_share s = share_of(call, i);
+    read_part(call, &s, i, 0);
+    small_steps(call, &s);
+    if (!call->writes)
+        return;
+    struct cln_scalars k = cln_cpu_scalars(&s);
+    struct cln_stretch at = {.count = s.count * v->inners,
+                             .groups = s.count,
+                             .inners = v->inners,
+                             .ahead = i + 1 < call->grid.bands ? s.count * v->inners : 0,
+                             .streaming = call->streaming};
+    for (uint64_t o = 0; o < v->outers; o++)
+        write_stretch(call, o * v->outer_stride + s.first * v->group_stride, at, &k);
+}
+
+void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
+{
+    enum { SMALL = 1 << 15 }; /* elements below which waking threads costs more than they do */
+    struct call call = {.plan = plan, .op = op, .threads = cln_threads_count()};
+    uint64_t elements = cln_view_elements(&op->view);
+    for (int k = 0; k < op->step_count; k++) {
+        enum cln_step step = op->steps[k];
+        if (step == CLN_STEP_STATISTICS || step == CLN_STEP_REDUCE) {
+            call.reads = 1;
+            call.reading = step;
+        } else if (step == CLN_STEP_APPLY || step == CLN_STEP_BACKWARD_APPLY) {
+            call.writes = 1;
+            call.writing = step;
+        }
+    }
+    call.grid = cln_grid_make(&op->view, call.reading == CLN_STEP_REDUCE ? 2 : 1);
+    call.kernels = call.grid.family == CLN_SEGMENTS ? &plan->kernels.segments : &plan->kernels.columns;
+    call.streaming = cln_cpu_streams(plan, elements, call.writing);
+    size_t bands = (size_t)call.grid.bands;
+    if (call.reads && call.grid.tiled) {
+        cln_parallel(bands, elements < SMALL ? CLN_ALONE : CLN_LAST, tile_task, &call);
+        return;
+    }
+    enum cln_parallel_hint hint = elements < SMALL ? CLN_ALONE : CLN_ON;
+    if (call.reads)
+        cln_parallel(bands * (size_t)cln_grid_parts(&call.grid), hint, read_task, &call);
+    cln_parallel(bands, bands < 4 ? CLN_ALONE : hint, small_task, &call);
+    if (call.writes)
+        cln_parallel((size_t)call.grid.chunks, hint == CLN_ON ? CLN_LAST : hint, write_task, &call);
+}

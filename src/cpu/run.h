@@ -1,0 +1,22 @@
+/* A call on the CPU: its steps as tasks of threads. */
+#ifndef CLNORM_SRC_CPU_RUN_H
+#define CLNORM_SRC_CPU_RUN_H
+
+#include "backend/op.h"
+#include "cpu/kernels.h"
+
+#include <stdatomic.h>
+
+struct cln_cpu_plan {
+    struct cln_cpu_kernels kernels;
+    atomic_uint found;    /* CLNORM_FOUND_… */
+    uint64_t cache_bytes; /* of the last level */
+};
+
+size_t cln_cpu_partials_bytes(const struct cln_view *view);
+/* Whether a writing step stores past the cache: if its tensors together are larger than three quarters of it, so that an output kept
+ * there would be gone before its reader comes, or push out something else. */
+int cln_cpu_streams(const struct cln_cpu_plan *plan, uint64_t elements, enum cln_step writing);
+void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op);
+
+#endif
