@@ -131,7 +131,7 @@ static void tile_task(void *context, size_t i)
 
 void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
 {
-    enum { SMALL = 1 << 15 }; /* elements below which waking threads costs more than they do */
+    enum { SMALL = 1 << 16 }; /* elements below which waking threads costs more than they do */
     struct call call = {.plan = plan, .op = op, .threads = cln_threads_count()};
     uint64_t elements = cln_view_elements(&op->view);
     for (int k = 0; k < op->step_count; k++) {

@@ -1,4 +1,4 @@
-/* The columns family, sixteen columns at a time. */
+/* The columns family, a vector of columns at a time. */
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/vector.h"

@@ -1,4 +1,4 @@
-/* The segments family, sixteen lanes at a time. */
+/* The segments family, a vector at a time. */
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/vector.h"
@@ -87,9 +87,13 @@ static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t st
 /* Near the mean of the first elements, and exactly the value itself if they are all equal. */
 INLINE float pivot_of(const float *x, size_t n)
 {
-    if (n < LANES)
+    enum { FIRST = 16 };
+    vec s = {0};
+    if (n < FIRST)
         return x[0];
-    return x[0] + sum_of_lanes(load(x) - splat(x[0])) / LANES;
+    for (int i = 0; i < FIRST; i += LANES)
+        s += load(x + i) - splat(x[0]);
+    return x[0] + sum_of_lanes(s) / FIRST;
 }
 
 /* The moments of `outers` runs of n elements. */

@@ -18,8 +18,6 @@ typedef float vec_unaligned __attribute__((vector_size(16), aligned(4), may_alia
 #else
 enum { LANES = 16 };
 typedef float vec __attribute__((vector_size(64)));
-typedef float float8 __attribute__((vector_size(32)));
-typedef int32_t lane_number __attribute__((vector_size(64)));
 typedef float vec_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
 #endif
 
@@ -88,14 +86,29 @@ INLINE void stream_end(void)
 #endif
 }
 
-/* Sixteen lanes in double. */
-typedef double wide_half __attribute__((vector_size(64)));
+typedef int32_t lane_number __attribute__((vector_size(LANES * 4)));
+
+/* The lanes in double, as two halves. */
+typedef float half __attribute__((vector_size(LANES / 2 * 4)));
+typedef double wide_half __attribute__((vector_size(LANES / 2 * 8)));
 struct wide {
     wide_half low, high;
 };
 
+#if defined(__aarch64__)
+#define LOW_HALF(v)  __builtin_shufflevector((v), (v), 0, 1)
+#define HIGH_HALF(v) __builtin_shufflevector((v), (v), 2, 3)
+#define FOLD(t)
+#else
 #define LOW_HALF(v)  __builtin_shufflevector((v), (v), 0, 1, 2, 3, 4, 5, 6, 7)
 #define HIGH_HALF(v) __builtin_shufflevector((v), (v), 8, 9, 10, 11, 12, 13, 14, 15)
+/* Until the first two lanes have it all. */
+#define FOLD(t)                                                                                                        \
+    do {                                                                                                               \
+        t += __builtin_shufflevector((t), (t), 4, 5, 6, 7, 0, 1, 2, 3);                                                \
+        t += __builtin_shufflevector((t), (t), 2, 3, 0, 1, 6, 7, 4, 5);                                                \
+    } while (0)
+#endif
 
 INLINE void wide_add(struct wide *t, vec v)
 {
@@ -107,16 +120,14 @@ INLINE void wide_add(struct wide *t, vec v)
 INLINE double wide_sum(const struct wide *w)
 {
     wide_half t = w->low + w->high;
-    t += __builtin_shufflevector(t, t, 4, 5, 6, 7, 0, 1, 2, 3);
-    t += __builtin_shufflevector(t, t, 2, 3, 0, 1, 6, 7, 4, 5);
+    FOLD(t);
     return t[0] + t[1];
 }
 
 INLINE float sum_of_lanes(vec v)
 {
-    float8 t = LOW_HALF(v) + HIGH_HALF(v);
-    t += __builtin_shufflevector(t, t, 4, 5, 6, 7, 0, 1, 2, 3);
-    t += __builtin_shufflevector(t, t, 2, 3, 0, 1, 6, 7, 4, 5);
+    half t = LOW_HALF(v) + HIGH_HALF(v);
+    FOLD(t);
     return t[0] + t[1];
 }
 
@@ -126,8 +137,10 @@ INLINE vec first_lanes(vec a, vec b, size_t n)
 #if defined(__AVX512F__)
     return (vec)_mm512_mask_blend_ps((__mmask16)((1u << n) - 1u), (__m512)b, (__m512)a);
 #else
-    const lane_number lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    lane_number mask = lane < (lane_number){0} + (int32_t)n;
+    static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    lane_number lane, mask;
+    memcpy(&lane, numbers, sizeof lane);
+    mask = lane < (lane_number){0} + (int32_t)n;
     return (vec)(((lane_number)a & mask) | ((lane_number)b & ~mask));
 #endif
 }
