@@ -19,7 +19,7 @@ MODES = ("train", "infer", "backward")
 LAYOUTS = {"nc": (2, 2), "ncs": (3, 5), "nsc": (3, 5)}
 SETS = {"torch": "torch", "onednn": "compare"}  # of scripts/packages.txt
 SIZES = "PyTorch comes with CUDA's libraries, which its modules are linked to: a download of 3 GB, 5.4 GB on disk"
-# A pool of freed memory that stays: PyTorch's backward can only return new tensors, and pages fresh from the system would be timed too.
+# Freed memory stays with PyTorch: its backward can only return new tensors, and would be charged for fresh pages.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 26)}
 
 
@@ -50,21 +50,62 @@ def number(kind, least):
 
 
 def read_options(arguments):
-    p = Parser(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"""
-Builds the contenders in build/compare, checks the first result of each against fp64, then times them in turns on buffers that rotate
-through four times the last-level cache. What is missing is installed by scripts/install-deps.sh, the peers into a folder of your
-cache directory. {SIZES}.
+    p = Parser(
+        prog=PROGRAM,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"""
+Builds the contenders in build/compare, checks the first result of each against fp64, then times them in turns on
+buffers that rotate through four times the last-level cache. What is missing is installed by scripts/install-deps.sh,
+the peers into a folder of your cache directory. {SIZES}.
 
-example: bench/compare.py --shapes bench/shapes/resnet50.txt --out out/comparison""")  # fmt: skip
-    p.add_argument("--shapes", metavar="FILE", default=str(ROOT / "bench/shapes/quick.txt"), help="cases, as clnorm bench has them (shapes/quick.txt)")
-    p.add_argument("--peers", metavar="LIST", type=words, help="of torch, onednn, numpy and dlprimitives (the first three)")
-    p.add_argument("--devices", metavar="LIST", type=words, default=["cpu"], help="where clnorm runs, as clnorm devices names them (cpu)")
-    p.add_argument("--modes", metavar="LIST", type=words, default=list(MODES), help="of train, infer and backward (all)")
-    p.add_argument("--rounds", metavar="N", type=number(int, 1), default=15, help="turns of every contender in a case and mode (15)")
-    p.add_argument("--seconds", metavar="S", type=number(float, 0), default=3.0, help="no new round after so long, but three in any case (3)")
+example: bench/compare.py --shapes bench/shapes/resnet50.txt --out out/comparison""",
+    )
+    p.add_argument(
+        "--shapes",
+        metavar="FILE",
+        default=str(ROOT / "bench/shapes/quick.txt"),
+        help="cases, as clnorm bench has them (shapes/quick.txt)",
+    )
+    p.add_argument(
+        "--peers", metavar="LIST", type=words, help="of torch, onednn, numpy and dlprimitives (the first three)"
+    )
+    p.add_argument(
+        "--devices",
+        metavar="LIST",
+        type=words,
+        default=["cpu"],
+        help="where clnorm runs, as clnorm devices names them (cpu)",
+    )
+    p.add_argument(
+        "--modes", metavar="LIST", type=words, default=list(MODES), help="of train, infer and backward (all)"
+    )
+    p.add_argument(
+        "--rounds",
+        metavar="N",
+        type=number(int, 1),
+        default=15,
+        help="turns of every contender in a case and mode (15)",
+    )
+    p.add_argument(
+        "--seconds",
+        metavar="S",
+        type=number(float, 0),
+        default=1.5,
+        help="no new round after so long, but three in any case (1.5)",
+    )
     p.add_argument("--warm", action="store_true", help="the same buffers at every call")
-    p.add_argument("--out", metavar="DIR", default=str(ROOT / "out/comparison"), help="where comparison.md, .json and the plots go (out/comparison)")
-    p.add_argument("--page", metavar="FILE", help="also rewrite this run's part of a page of the documents, and its plots in images beside it")
+    p.add_argument(
+        "--out",
+        metavar="DIR",
+        default=str(ROOT / "out/comparison"),
+        help="where comparison.md, .json and the plots go (out/comparison)",
+    )
+    p.add_argument(
+        "--page",
+        metavar="FILE",
+        help="also rewrite this run's part of a page of the documents, and its plots in images beside it",
+    )
     p.add_argument("--build", metavar="DIR", help="take the contenders built there; nothing is built")
     p.add_argument("--dlprimitives", metavar="DIR", help="where dlprimitives is installed (it has no package)")
     p.add_argument("--no-install", action="store_true", help="install nothing: what is missing is told and left out")
@@ -96,7 +137,9 @@ def read_shapes(path):
         if not line:
             continue
         if len(line) != 3:
-            raise UsageError(f"{path}:{k}: a case is NAME LAYOUT NxC[xSPATIAL...], three words; this line has {len(line)}")
+            raise UsageError(
+                f"{path}:{k}: a case is NAME LAYOUT NxC[xSPATIAL...], three words; this line has {len(line)}"
+            )
         name, layout, shape = line
         if layout not in LAYOUTS:
             raise UsageError(f'{path}:{k}: the layout is "{layout}" and must be nc, ncs or nsc')
@@ -105,7 +148,9 @@ def read_shapes(path):
         whole = all(size.isascii() and size.isdigit() and len(size) < 12 and int(size) for size in sizes)
         if not whole or not least <= len(sizes) <= most:
             dimensions = "2" if least == most else f"{least} to {most}"
-            raise UsageError(f'{path}:{k}: the shape is "{shape}" and must be {dimensions} whole numbers of at least 1, as 32x64x7x7')
+            raise UsageError(
+                f'{path}:{k}: the shape is "{shape}" and must be {dimensions} whole numbers of at least 1, as 32x64x7x7'
+            )
         if math.prod(map(int, sizes)) > ELEMENTS_MAX:
             raise UsageError(f'{path}:{k}: the shape is "{shape}" and must have at most {ELEMENTS_MAX} elements')
         cases.append((name, layout, tuple(map(int, sizes))))
@@ -141,9 +186,14 @@ def install(options):
     sets = ["compare", *(["torch"] if "torch" in options.peers else [])]
     if not options.no_install:
         wanted = ["build", *sets]
-        missing = subprocess.run([script, "--list", *wanted], stdout=subprocess.PIPE, text=True, check=False).stdout.split()
+        missing = subprocess.run(
+            [script, "--list", *wanted], stdout=subprocess.PIPE, text=True, check=False
+        ).stdout.split()
         if missing:
-            say(f"installing {' '.join(missing)}" + (f". {SIZES}" if any(m.startswith("torch==") for m in missing) else ""))
+            say(
+                f"installing {' '.join(missing)}"
+                + (f". {SIZES}" if any(m.startswith("torch==") for m in missing) else "")
+            )
         if subprocess.run([script, *wanted], stdout=subprocess.DEVNULL, check=False).returncode:
             raise SystemExit(f"{PROGRAM}: scripts/install-deps.sh {' '.join(wanted)} failed")
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "clnorm-testbed"
@@ -158,9 +208,19 @@ def build(options, environments):
     onednn = environments.get("compare", "") if "onednn" in options.peers else ""
     targets = ["compare-clnorm", *(["compare-onednn"] if onednn else [])]
     configure = [
-        "cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "--log-level=WARNING", "-DCMAKE_BUILD_TYPE=Release",
-        "-DCLNORM_TESTS=OFF", "-DCLNORM_EXAMPLES=OFF", f"-DCLNORM_COMPARE_ONEDNN={onednn}",
-    ]  # fmt: skip
+        "cmake",
+        "-S",
+        str(ROOT),
+        "-B",
+        str(folder),
+        "-G",
+        "Ninja",
+        "--log-level=WARNING",
+        "-DCMAKE_BUILD_TYPE=Release",
+        "-DCLNORM_TESTS=OFF",
+        "-DCLNORM_EXAMPLES=OFF",
+        f"-DCLNORM_COMPARE_ONEDNN={onednn}",
+    ]
     if "dlprimitives" in options.peers and options.dlprimitives:
         configure.append(f"-DCLNORM_COMPARE_DLPRIMITIVES={os.path.abspath(options.dlprimitives)}")
         targets.append("compare-dlprimitives")
@@ -202,7 +262,9 @@ def start(options, environments, programs):
         elif peer == "onednn" and (programs / "compare-onednn").exists():
             add(peer, [str(programs / "compare-onednn")], None, threads)
         elif peer == "dlprimitives" and (programs / "compare-dlprimitives").exists():
-            places = [(c.device, re.search(r"\(opencl:(\d+)\.(\d+)\)$", c.label)) for c in contenders if c.kind == "clnorm"]
+            places = [
+                (c.device, re.search(r"\(opencl:(\d+)\.(\d+)\)$", c.label)) for c in contenders if c.kind == "clnorm"
+            ]
             for device, place in places:
                 if place:
                     add(peer, [str(programs / "compare-dlprimitives"), ":".join(place.groups())], device)
@@ -238,10 +300,9 @@ def compare(options, environments, programs):
     for i, case in enumerate(options.cases, 1):
         name, layout, sizes = case
 
-        def tell(mode, text=f"[{i}/{len(options.cases)}] {name} {layout} {'x'.join(map(str, sizes))}"):
-            say(f"{text} {mode}")
+        text = f"[{i}/{len(options.cases)}] {name} {layout} {'x'.join(map(str, sizes))}"
 
-        measured = compare_run.measure(contenders, case, options, tell)
+        measured = compare_run.measure(contenders, case, options, lambda mode, text=text: say(f"{text} {mode}"))
         rows += compare_report.result_rows(case, measured, contenders)
     for contender in contenders:
         contender.close()

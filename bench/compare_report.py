@@ -13,9 +13,12 @@ PEERS = {"torch": "PyTorch", "onednn": "oneDNN", "numpy": "NumPy", "dlprimitives
 LOOKS = {"torch": ("#d9620f", 7), "onednn": ("#3a8f3a", 5), "numpy": ("#888888", 9), "dlprimitives": ("#8a4fbf", 13)}
 
 
+DISTURBED = "other programs kept the processors busy meanwhile: the figures are not worth much"
+
+
 def paired(numerators, denominators):
     """Median of the ratios within the rounds in which both took part; None if there is none."""
-    ratios = [a / b for a, b in zip(numerators, denominators) if a is not None and b is not None]
+    ratios = [a / b for a, b in zip(numerators, denominators, strict=True) if a is not None and b is not None]
     return statistics.median(ratios) if ratios else None
 
 
@@ -47,6 +50,7 @@ def result_rows(case, measured, contenders):
                     }
             row["absent"] = list(m["absent"].values())
             row["failed"] = m["failed"]
+            row["others"], row["disturbed"] = m["others"], m["disturbed"]
             rows.append(row)
     return rows
 
@@ -98,7 +102,14 @@ def details(rows):
         if "ratio" not in row:
             continue
         shape = "×".join(map(str, row["shape"]))
-        cells = [shape, LAYOUTS[row["layout"]], row["mode"], ms(row["limit_ms"]), ms(row["clnorm_ms"]), f"{row['ratio']:.2f}"]
+        cells = [
+            shape,
+            LAYOUTS[row["layout"]],
+            row["mode"],
+            ms(row["limit_ms"]),
+            ms(row["clnorm_ms"]),
+            f"{row['ratio']:.2f}",
+        ]
         for peer in peers:
             p = row["peers"].get(peer)
             cells.append(f"{ms(p['ms'])} (×{times(p['times_faster'])})" if p else "–")
@@ -107,10 +118,10 @@ def details(rows):
 
 
 def absences(rows, missing):
-    """Every sentence about who was not measured, once, with where that was."""
+    """Every sentence about who was not measured, or not in peace, once, with where that was."""
     where = {}
     for row in rows:
-        for sentence in row["absent"]:
+        for sentence in row["absent"] + [DISTURBED] * row["disturbed"]:
             case = f"{row['name']} {row['layout']} {'x'.join(map(str, row['shape']))} {row['mode']}"
             where.setdefault(sentence, dict.fromkeys([case]))[case] = None
     told = list(missing)
@@ -130,7 +141,7 @@ def markdown(result, picture):
         parts += ["Every shape:", details(rows)]
     told = absences(result["rows"], result["missing"])
     if told:
-        parts += ["Not measured:", "\n".join(f"- {sentence}" for sentence in told)]
+        parts += ["Not measured, or not in peace:", "\n".join(f"- {sentence}" for sentence in told)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,7 +154,7 @@ def replace_block(page, name, text):
 
 
 def plot_script(rows, title):
-    """gnuplot commands on standard output's SVG: a panel a layout and mode, shapes across, time over the limit upwards."""
+    """gnuplot commands for an SVG: a panel a layout and mode, shapes across from large to small."""
     panels = groups(rows)
     layouts = list(dict.fromkeys(layout for _, layout in panels))
     modes = list(dict.fromkeys(mode for mode, _ in panels))
@@ -167,7 +178,7 @@ def plot_script(rows, title):
     ]
     for layout in layouts:
         for mode in modes:
-            group = panels.get((mode, layout), [])
+            group = sorted(panels.get((mode, layout), []), key=lambda row: -math.prod(row["shape"]))
             if not group:
                 lines.append("set multiplot next")
                 continue
@@ -222,7 +233,7 @@ def write_plot(rows, title, path):
 
 
 def write(result, options, say):
-    """comparison.json, comparison.md and a comparison-DEVICE.svg into options.out, or a block of the page and pictures beside it."""
+    """comparison.json and comparison.md into options.out, the plots there too, or beside the page and its new block."""
     folder = options.out
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "comparison.json"), "w", encoding="utf-8") as stream:
@@ -234,7 +245,9 @@ def write(result, options, say):
         name = f"comparison-{result['shapes']}-{''.join(c if c.isalnum() else '-' for c in device.lower())}.svg"
         os.makedirs(images, exist_ok=True)
         rows = [row for row in result["rows"] if row["device"] == device]
-        problem = write_plot(rows, f"Time of a call over the limit: {result['shapes']}, clnorm on {device}", os.path.join(images, name))
+        problem = write_plot(
+            rows, f"Time of a call over the limit: {result['shapes']}, clnorm on {device}", os.path.join(images, name)
+        )
         if problem:
             say(problem)
         else:

@@ -1,5 +1,5 @@
-// compare-onednn: oneDNN's batch normalization on the CPU as a contender of bench/compare.py. Primitives are made once a case,
-// memory objects once a set. oneDNN keeps no running statistics, so its training does that much less.
+// compare-onednn: oneDNN's batch normalization on the CPU as a contender of bench/compare.py. Primitives are made once a
+// case, memory objects once a set. oneDNN keeps no running statistics, so its training does that much less.
 #include "worker.h"
 
 #include <dnnl.hpp>

@@ -1,8 +1,8 @@
 """peers.py numpy | torch: a peer in Python as a contender of bench/compare.py; worker.h has the protocol.
 
-Data and results are f32. NumPy runs the formulas as the tutorial writes them, with the temporaries that this makes. PyTorch gets its
-outputs allocated beforehand where its interface takes them; backward has no such interface on the CPU, so its results go to
-memory that earlier results left behind (compare.py keeps the allocator from giving it back).
+Data and results are f32. NumPy runs the formulas as the tutorial writes them, with the temporaries that this makes.
+PyTorch gets its outputs allocated beforehand where its interface takes them; backward has no such interface on the CPU,
+so its results go to memory that earlier results left behind (compare.py keeps the allocator from giving it back).
 """
 
 import gc
@@ -29,7 +29,9 @@ class NumPy:
         self.label = f"NumPy {np.__version__}"
 
     def begin(self, layout, sizes, inputs, sets):
-        memory = (sizes[0], sizes[1], math.prod(sizes[2:])) if layout == "ncs" else (math.prod(sizes) // sizes[1], sizes[1])
+        memory = (
+            (sizes[0], sizes[1], math.prod(sizes[2:])) if layout == "ncs" else (math.prod(sizes) // sizes[1], sizes[1])
+        )
         self.axes = (0, 2) if layout == "ncs" else (0,)
         self.m = math.prod(sizes) // sizes[1]
         column = (1, sizes[1], 1) if layout == "ncs" else (sizes[1],)
@@ -119,23 +121,45 @@ class PyTorch:
 
     def train(self, i):
         self.forward(
-            self.x[i], self.weight, self.bias, self.running_mean, self.running_var, True, MOMENTUM, EPS,
+            self.x[i],
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            True,
+            MOMENTUM,
+            EPS,
             out=(self.y[i], self.mean, self.rstd),
-        )  # fmt: skip
+        )
         return {"y": self.y[i]}
 
     def infer(self, i):
         self.forward(
-            self.x[i], self.weight, self.bias, self.running_mean, self.running_var, False, MOMENTUM, EPS,
+            self.x[i],
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            False,
+            MOMENTUM,
+            EPS,
             out=(self.y[i], *self.unused),
-        )  # fmt: skip
+        )
         return {"y": self.y[i]}
 
     def backward(self, i):
         self.dx[i], dweight, dbias = self.gradients(
-            self.dy[i], self.x[i], self.weight, self.running_mean, self.running_var, self.mean, self.rstd, True, EPS,
+            self.dy[i],
+            self.x[i],
+            self.weight,
+            self.running_mean,
+            self.running_var,
+            self.mean,
+            self.rstd,
+            True,
+            EPS,
             (True, True, True),
-        )  # fmt: skip
+        )
         return {"dx": self.dx[i], "dweight": dweight, "dbias": dbias}
 
     def flat(self, value):
@@ -170,7 +194,7 @@ class Worker:
             raise ValueError(f"{folder}/inputs has {data.size} values and must have {ends[-1]}")
         self.folder, self.calls, self.next = folder, {}, 0
         self.sets = max(1, int(sets))
-        self.peer.begin(layout, sizes, dict(zip(names, np.split(data, ends[:-1]))), self.sets)
+        self.peer.begin(layout, sizes, dict(zip(names, np.split(data, ends[:-1]), strict=True)), self.sets)
         gc.collect()
         return f"{self.sets}"
 

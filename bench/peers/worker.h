@@ -1,16 +1,16 @@
-/* One contender of bench/compare.py as a process of its own: it stays while the contenders take turns, and answers a line on
- * standard output to every line on standard input. peers.py has the same for contenders in Python.
+/* One contender of bench/compare.py as a process of its own: it stays while the contenders take turns, and answers a
+ * line on standard output to every line on standard input. peers.py has the same for contenders in Python.
  *
  *     (at the start)                   ready LABEL
- *     case SETS LAYOUT SHAPE FOLDER    ok SETS      inputs from FOLDER/inputs; SETS 0: as many as keep the calls cold
- *                                      none SENTENCE   the contender has no such normalization
- *     check MODE                       ok           one call on set 0; its outputs into FOLDER/outputs
- *     time MODE                        ok SECONDS…  one sample of each kind the contender has: a call's seconds
+ *     case SETS LAYOUT SHAPE FOLDER    ok SETS           inputs from FOLDER/inputs; SETS 0: as many as keep calls cold
+ *                                      none SENTENCE     the contender has no such normalization
+ *     check MODE                       ok                one call on set 0; its outputs into FOLDER/outputs
+ *     time MODE                        ok SECONDS…       the samples of a turn: seconds of a call
  *     limit MODE                       ok SECONDS NAME   one turn of the machine's limit
  *     anything that fails              error SENTENCE
  *
- * FOLDER/inputs: f32 x, dy, weight, bias, running_mean, running_var. FOLDER/outputs: train and infer y; backward dx, dweight,
- * dbias. Tensors in the memory order of LAYOUT. */
+ * FOLDER/inputs: f32 x, dy, weight, bias, running_mean, running_var. FOLDER/outputs: train and infer y; backward dx,
+ * dweight, dbias. Tensors in the memory order of LAYOUT. */
 #ifndef CLNORM_BENCH_WORKER_H
 #define CLNORM_BENCH_WORKER_H
 
@@ -23,8 +23,9 @@ extern "C" {
 /* Functions return false on a failure, after which error() has its sentence. */
 struct worker_contender {
     void *context;
-    /* Makes sets of buffers with these inputs, which it takes over (from malloc). *sets is 0 or how many; set to how many, or to 0 for
-     * a case that it cannot do at all, error() has why. shape lives until end. A case that was begun before was ended. */
+    /* Makes sets of buffers with these inputs, which it takes over (from malloc). *sets is 0 or how many; set to how
+     * many, or to 0 for a case that it cannot do at all, error() has why. shape lives until end. A case that was begun
+     * before was ended. */
     bool (*begin)(void *context, const struct bench_shape *shape, float *inputs, size_t *sets);
     void (*end)(void *context); /* also after a begin that failed */
     /* Gives set 0 the running statistics it began with; before a check. NULL: nothing changes them */

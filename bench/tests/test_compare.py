@@ -1,5 +1,5 @@
-"""bench/compare.py, as far as it goes without PyTorch and oneDNN: its options, statistics, tables and pages, the check against fp64, and a
-small run of clnorm's contender and NumPy's."""
+"""bench/compare.py, as far as it goes without PyTorch and oneDNN: its options, statistics, tables and pages, the check
+against fp64, and a small run of clnorm's contender and NumPy's."""
 
 import argparse
 import json
@@ -23,7 +23,12 @@ import compare_run
 import peers
 
 BUILD = os.environ["CLNORM_COMPARE_BUILD"]
-CASES = [("plain", "nc", (37, 19)), ("first", "ncs", (5, 3, 7, 11)), ("last", "nsc", (2, 6, 3, 5, 7)), ("one", "nc", (1, 4))]
+CASES = [
+    ("plain", "nc", (37, 19)),
+    ("first", "ncs", (5, 3, 7, 11)),
+    ("last", "nsc", (2, 6, 3, 5, 7)),
+    ("one", "nc", (1, 4)),
+]
 SHAPES = "".join(f"{name} {layout} {'x'.join(map(str, sizes))} # a comment\n" for name, layout, sizes in CASES)
 
 
@@ -43,9 +48,14 @@ class Test(unittest.TestCase):
     def run_compare(self, *arguments):
         """In a home without the peers' packages, so that none is found."""
         return subprocess.run(
-            [sys.executable, str(BENCH / "compare.py"), *arguments], capture_output=True, text=True, timeout=300, check=False,
-            cwd=self.folder, env={**os.environ, "XDG_CACHE_HOME": self.folder},
-        )  # fmt: skip
+            [sys.executable, str(BENCH / "compare.py"), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            cwd=self.folder,
+            env={**os.environ, "XDG_CACHE_HOME": self.folder},
+        )
 
 
 class Usage(Test):
@@ -113,9 +123,15 @@ class Report(Test):
             # The machine is twice as slow in the second round; ratios do not see it.
             own, limit = [2e-3 + k * 1e-3, 2 * (2e-3 + k * 1e-3), 2e-3 + k * 1e-3], [1e-3, 2e-3, 1e-3]
             measured = {
-                "mode": "train", "times": {"clnorm@cpu": own, "onednn": [6e-3, 12e-3, None]}, "limits": {"cpu": limit},
-                "ways": {"cpu": "memcpy"}, "absent": {"torch": "torch is gone"} if k else {}, "failed": bool(k),
-            }  # fmt: skip
+                "mode": "train",
+                "times": {"clnorm@cpu": own, "onednn": [6e-3, 12e-3, None]},
+                "limits": {"cpu": limit},
+                "ways": {"cpu": "memcpy"},
+                "absent": {"torch": "torch is gone"} if k else {},
+                "failed": bool(k),
+                "others": 0.2 * k,
+                "disturbed": k == 2,
+            }
             rows += compare_report.result_rows(case, [measured], [clnorm, peer])
         return rows
 
@@ -126,16 +142,26 @@ class Report(Test):
         self.assertEqual([row["peers"]["onednn"]["rounds"] for row in rows], [2, 2, 2])
         self.assertEqual(
             compare_report.summary(rows).splitlines()[2:],
-            ["| train | (n, c) | 2.00 (2.00) | 3.00 (3.00) |", "| train | channels-first | 3.50 (4.00) | 1.75 (1.50) |"],
+            [
+                "| train | (n, c) | 2.00 (2.00) | 3.00 (3.00) |",
+                "| train | channels-first | 3.50 (4.00) | 1.75 (1.50) |",
+            ],
         )
-        self.assertIn("| 5×3×7×11 | channels-first | train | 1.00 | 3.00 | 3.00 | 9.00 (×2.00) |", compare_report.details(rows))
+        self.assertIn(
+            "| 5×3×7×11 | channels-first | train | 1.00 | 3.00 | 3.00 | 9.00 (×2.00) |", compare_report.details(rows)
+        )
         self.assertEqual(
             compare_report.absences(rows, ["NumPy is missing."]),
-            ["NumPy is missing.", "torch is gone (first ncs 5x3x7x11 train and 1 more)"],
+            [
+                "NumPy is missing.",
+                "torch is gone (first ncs 5x3x7x11 train and 1 more)",
+                f"{compare_report.DISTURBED} (second ncs 8x3x7x11 train)",
+            ],
         )
 
     def test_a_block_of_a_page(self):
-        page = "a\n<!-- compare.py x: begin -->\nold\n<!-- compare.py x: end -->\nb\n<!-- compare.py y: begin -->\n<!-- compare.py y: end -->\n"
+        other = "<!-- compare.py y: begin -->\n<!-- compare.py y: end -->\n"
+        page = f"a\n<!-- compare.py x: begin -->\nold\n<!-- compare.py x: end -->\nb\n{other}"
         once = compare_report.replace_block(page, "x", "new\n")
         self.assertNotIn("old", once)
         self.assertTrue(once.startswith("a\n<!-- compare.py x: begin -->\n\nnew\n"), once)
@@ -159,7 +185,7 @@ class Check(Test):
     def outputs(self, layout, sizes, inputs, mode):
         peer = peers.NumPy()
         names = ("x", "dy", "weight", "bias", "running_mean", "running_var")
-        peer.begin(layout, sizes, dict(zip(names, inputs)), 1)
+        peer.begin(layout, sizes, dict(zip(names, inputs, strict=True)), 1)
         if mode == "backward":
             peer.train(0)
         return np.concatenate([peer.flat(value) for value in getattr(peer, mode)(0).values()])
@@ -172,7 +198,11 @@ class Check(Test):
             for mode in compare_run.MODES:
                 good = self.outputs(layout, sizes, inputs, mode)
                 self.assertIsNone(reference.complaint(mode, good), (layout, sizes, mode))
-                places = {"dx": elements - 1, "dweight": elements, "dbias": elements + 2 * c - 1} if mode == "backward" else {"y": 0}
+                places = (
+                    {"dx": elements - 1, "dweight": elements, "dbias": elements + 2 * c - 1}
+                    if mode == "backward"
+                    else {"y": 0}
+                )
                 for name, place in places.items():
                     for damage in (1.01 * good[place] + 0.01, np.nan, np.inf):
                         bad = good.copy()
@@ -210,11 +240,26 @@ for line in sys.stdin:
 class Run(Test):
     def test_clnorm_and_numpy(self):
         out = os.path.join(self.folder, "out")
-        page = self.write("page.md", "# Page\n\n<!-- compare.py shapes: begin -->\n<!-- compare.py shapes: end -->\n\nThe end.\n")
+        page = self.write(
+            "page.md", "# Page\n\n<!-- compare.py shapes: begin -->\n<!-- compare.py shapes: end -->\n\nThe end.\n"
+        )
         run = self.run_compare(
-            "--no-install", "--build", BUILD, "--shapes", self.write("shapes.txt", SHAPES), "--peers", "numpy", "--rounds", "2",
-            "--seconds", "0.1", "--out", out, "--page", page,
-        )  # fmt: skip
+            "--no-install",
+            "--build",
+            BUILD,
+            "--shapes",
+            self.write("shapes.txt", SHAPES),
+            "--peers",
+            "numpy",
+            "--rounds",
+            "2",
+            "--seconds",
+            "0.1",
+            "--out",
+            out,
+            "--page",
+            page,
+        )
         self.assertEqual(run.returncode, 0, run.stderr)
         with open(os.path.join(out, "comparison.json"), encoding="utf-8") as stream:
             result = json.load(stream)
@@ -234,13 +279,30 @@ class Run(Test):
             page = stream.read()
         self.assertIn("| 37×19 | (n, c) | backward |", page)
         self.assertTrue(page.endswith("<!-- compare.py shapes: end -->\n\nThe end.\n"))
-        self.assertEqual(shutil.which("gnuplot") is not None, os.path.exists(os.path.join(self.folder, "images/comparison-shapes-cpu.svg")))
+        self.assertEqual(
+            shutil.which("gnuplot") is not None,
+            os.path.exists(os.path.join(self.folder, "images/comparison-shapes-cpu.svg")),
+        )
 
     def test_who_is_missing_is_told(self):
         run = self.run_compare(
-            "--no-install", "--build", BUILD, "--shapes", self.write("one.txt", "one nc 3x4\n"), "--peers", "torch,dlprimitives",
-            "--devices", "cpu,nonsense", "--modes", "infer", "--rounds", "1", "--warm", "--out", self.folder,
-        )  # fmt: skip
+            "--no-install",
+            "--build",
+            BUILD,
+            "--shapes",
+            self.write("one.txt", "one nc 3x4\n"),
+            "--peers",
+            "torch,dlprimitives",
+            "--devices",
+            "cpu,nonsense",
+            "--modes",
+            "infer",
+            "--rounds",
+            "1",
+            "--warm",
+            "--out",
+            self.folder,
+        )
         self.assertEqual(run.returncode, 1)
         for sentence in (
             "torch is not measured: it is not installed (scripts/install-deps.sh torch)",
@@ -258,8 +320,12 @@ class Run(Test):
         self.addCleanup(clnorm.close)
         wrong = compare_run.Contender("numpy", [sys.executable, script])
         self.addCleanup(wrong.close)
-        train, infer, backward = compare_run.measure([clnorm, wrong], ("a", "ncs", (4, 3, 5)), options, lambda mode: None)
-        self.assertRegex(train["absent"]["numpy"], "^numpy is wrong: y of channel 0 is .* where the fp64 reference has ")
+        train, infer, backward = compare_run.measure(
+            [clnorm, wrong], ("a", "ncs", (4, 3, 5)), options, lambda mode: None
+        )
+        self.assertRegex(
+            train["absent"]["numpy"], "^numpy is wrong: y of channel 0 is .* where the fp64 reference has "
+        )
         self.assertEqual(list(train["times"]), ["clnorm@cpu"])
         self.assertEqual(infer["absent"], {"numpy": "numpy ended with exit code 3"})
         self.assertEqual(len(infer["times"]["clnorm@cpu"]), 2)
@@ -268,7 +334,10 @@ class Run(Test):
         self.assertEqual(backward["ways"].keys(), {"cpu"})
 
     def test_a_contender_refuses_nonsense(self):
-        programs = [[os.path.join(BUILD, "bench/peers/compare-clnorm"), "cpu"], [sys.executable, str(BENCH / "peers/peers.py"), "numpy"]]
+        programs = [
+            [os.path.join(BUILD, "bench/peers/compare-clnorm"), "cpu"],
+            [sys.executable, str(BENCH / "peers/peers.py"), "numpy"],
+        ]
         for command in programs:
             contender = compare_run.Contender("x", command)
             self.addCleanup(contender.close)
