@@ -7,8 +7,9 @@
  *   columns   group g is column g of a row-major matrix of `outers` rows
  *             x: |g0 g1 g2 …|g0 g1 g2 …|…                            batch norm, (n, c) and channels-last
  *
- * A program is one family at one vector width W and one work-group size WG:
- *   -DCLNORM_SEGMENTS | -DCLNORM_COLUMNS | -DCLNORM_GROUPS   -DW=1|2|4|8|16   -DWG=1|2|4|…
+ * A program is one family at one vector width W and one work-group size WG; a work-item takes up to SPAN groups (columns: vectors of
+ * groups) that are neighbours in memory:
+ *   -DCLNORM_SEGMENTS | -DCLNORM_COLUMNS | -DCLNORM_GROUPS   -DW=1|2|4|8|16   -DWG=1|2|4|…   -DSPAN=1|2|4|…
  * CLNORM_GROUPS holds the small kernels that work on one value a group (W = 1). Shapes are arguments, never compiled in.
  * Kernel names are family_direction_step.
  *
@@ -19,9 +20,10 @@
 #pragma OPENCL FP_CONTRACT OFF
 
 /* Loop lengths. A chain of k equal terms can be off by k·u/2, so chains are short; a block shares a pivot. */
-#define CHAIN 8u          /* vectors added into one accumulator */
-#define CHAINS 8u         /* chains added up before they count as a stretch */
-#define BLOCK 256u        /* vectors that share a pivot: at most CHAIN·CHAINS·4 */
+#define CHAIN  8u          /* vectors added into one accumulator */
+#define CHAINS 8u          /* chains added up before they count as a stretch */
+#define BLOCK  32u         /* chains that share a pivot: 4 stretches */
+#define AHEAD  512u        /* elements to prefetch ahead where runs are shorter */
 #define PIVOT_ELEMENTS 16u /* elements, a power of two, whose mean is the first pivot */
 
 /* What the host passes to every kernel by value; host/launch.h mirrors it. Offsets and strides in elements. */
@@ -34,10 +36,13 @@ typedef struct {
     ulong sums, dweight, dbias;
     ulong groups, outers, inners, outer_stride, group_stride;
     ulong count;                            /* values a group */
+    ulong tiles;                            /* of span groups, or in columns of lanes·span·W groups */
     uint flags;                             /* HAS_… */
     uint parts_outer, parts_inner;          /* a group is split into parts_outer × parts_inner parts */
     uint lanes;                             /* work-items of a work-group along a run or a row, a power of two */
     uint parts;                             /* partials to merge */
+    uint span;                              /* groups (columns: vectors of groups) that a work-item takes, at most SPAN */
+    uint blocks;                            /* fused: work-groups that share the tiles */
     uint found;                             /* bit to set in *found */
     float eps, factor;                      /* factor: weight of the batch in running statistics */
 } problem;
@@ -57,21 +62,27 @@ typedef struct {
 #define PARTS_ARE_GATHERED 4096u /* parts to merge are public statistics */
 #define UNBIASED           8192u
 #define GUARD_FINITE       16384u
+#define WRITE_SUMS         32768u
+#define STREAM             65536u /* stores go past the cache, where the compiler can */
 
 /* ---- vectors --------------------------------------------------------------------------------------------------- */
+
+/* A work-item that is alone hides latency by itself: its loops have constant bounds. Where there are many, registers are dear. */
+#define UNROLL (WG == 1)
+/* What is called once with pointers to a work-item's own arrays, which are to stay in registers. */
+#define INLINE static inline __attribute__((always_inline))
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b)  JOIN_(a, b)
 
 #if W == 1
 typedef float vec;
-#define FIRST(v)       (v)
 #define SUM(v)         (v)
 #define LOADV(p)       (*(p))
 #define STOREV(v, p)   (*(p) = (v))
 #else
 typedef JOIN(float, W) vec;
-#define FIRST(v)       ((v).s0)
+typedef JOIN(int, W) ivec;
 #define LOADV(p)       JOIN(vload, W)(0, p)
 #define STOREV(v, p)   JOIN(vstore, W)(v, 0, p)
 static float sum2(float2 v) { return v.x + v.y; }
@@ -80,6 +91,42 @@ static float sum8(float8 v) { return sum4(v.lo + v.hi); }
 static float sum16(float16 v) { return sum8(v.lo + v.hi); }
 #define SUM(v)         JOIN(sum, W)(v)
 #endif
+
+#if W == 2
+#define INDEXES ((ivec)(0, 1))
+#elif W == 4
+#define INDEXES ((ivec)(0, 1, 2, 3))
+#elif W == 8
+#define INDEXES ((ivec)(0, 1, 2, 3, 4, 5, 6, 7))
+#elif W == 16
+#define INDEXES ((ivec)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
+#endif
+
+/* A store past the cache; p is aligned to a vector. MISALIGNED: elements from p to the next such address. */
+#define STREAMV(v, p) STOREV(v, p)
+#if defined(__has_builtin) && W > 1
+#if __has_builtin(__builtin_nontemporal_store)
+#undef STREAMV
+#define STREAMV(v, p) __builtin_nontemporal_store((vec)(v), (global vec *)(p)) /* the alignment is that of the value's type */
+#endif
+#endif
+#if defined(__clang__) && W >= 8
+/* One instruction, where vstore may be several. */
+typedef vec unaligned __attribute__((aligned(4)));
+#undef LOADV
+#undef STOREV
+#define LOADV(p)      (*(global const unaligned *)(p))
+#define STOREV(v, p)  (*(global unaligned *)(p) = (v))
+#endif
+/* Asks for the cache line of p, which may be beyond the tensor; GPUs hide latency by other means. */
+#define PREFETCH(p)
+#if defined(__has_builtin) && WG == 1
+#if __has_builtin(__builtin_prefetch)
+#undef PREFETCH
+#define PREFETCH(p) __builtin_prefetch(p)
+#endif
+#endif
+#define MISALIGNED(p) ((uint)(-((ulong)(p) / sizeof(float)) % W))
 
 /* The first `valid` elements of a vector; the others are taken from fill. */
 static vec load(global const float *p, uint valid, vec fill)
@@ -117,25 +164,16 @@ static void store(global float *p, uint valid, vec v)
 #endif
 }
 
-/* What a lane keeps per group: in columns each component of a vector is a group of its own, elsewhere all are of one group. */
+/* What a work-item keeps per group: in columns each component of a vector is a group of its own, elsewhere all are of one group. */
 #if defined(CLNORM_COLUMNS)
 typedef vec acc;
-#define REDUCE(v)       (v)
-#define ONE_OF(v)       (v)
-#define ELEMENTS(valid) 1u
-#define LANE_ELEMENTS   1u
-#if W == 1
-#define ANY(condition)  (condition)
-#else
-#define ANY(condition)  any(condition)
-#endif
 #else
 typedef float acc;
-#define REDUCE(v)       SUM(v)
-#define ONE_OF(v)       FIRST(v)
-#define ELEMENTS(valid) (valid)
-#define LANE_ELEMENTS   ((uint)W)
-#define ANY(condition)  (condition)
+#endif
+#if defined(CLNORM_COLUMNS) && W > 1
+#define ANY(condition) any(condition)
+#else
+#define ANY(condition) (condition)
 #endif
 
 /* Two rules for rusticl (Mesa 22.3): a function never writes to a struct that it takes by value (it would write to the caller's), and a
@@ -203,7 +241,7 @@ static ulong count_join(float hi, float lo)
 }
 
 /* p + n·d, with the product exact. */
-static pair pair_add_multiple(pair p, ulong n, acc d)
+INLINE pair pair_add_multiple(pair p, ulong n, acc d)
 {
     float2 count = count_split(n);
     pair sum = pair_add_pair(p, two_product((acc)(count.x), d));
@@ -211,7 +249,7 @@ static pair pair_add_multiple(pair p, ulong n, acc d)
 }
 
 /* p / n to nearly twice the precision of a float, whatever the device's division is off by; exact quotients come out exact. */
-static pair pair_divide(pair p, ulong n)
+INLINE pair pair_divide(pair p, ulong n)
 {
     float nf = (float)n;
     pair q;
@@ -254,7 +292,7 @@ static moments moments_none(void)
 }
 
 /* Chan's formula; the reference of a is kept, and n_b·(m_b − m_a) is exact, so that sums of representable values stay exact. */
-static moments moments_merge(moments a, moments b)
+INLINE moments moments_merge(moments a, moments b)
 {
     if (b.n == 0)
         return a;
@@ -290,27 +328,17 @@ static moments moments_about(acc pivot, uint n, acc s, acc q)
     return t;
 }
 
-/* Merges the moments of the work-items of a work-group; work-items `merged` apart and multiples of it share a group. The result is
- * at local id below `merged`. Both are powers of two. */
-static moments moments_merge_work_group(moments mine, uint merged, local moments *scratch)
-{
-    moments t = mine;
-    uint lid = (uint)get_local_id(0);
-    for (uint half_size = WG / 2; half_size >= merged && half_size > 0; half_size /= 2) {
-        if (lid >= half_size && lid < 2 * half_size)
-            scratch[lid] = t;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (lid < half_size)
-            t = moments_merge(t, scratch[lid + half_size]);
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-    return t;
-}
-
 /* Σdy and Σ dy·(x − mean) likewise. */
 typedef struct {
     pair dy, dyd;
 } dots;
+
+static dots dots_none(void)
+{
+    dots t;
+    t.dy.hi = t.dy.lo = t.dyd.hi = t.dyd.lo = (acc)(0.0f);
+    return t;
+}
 
 static dots dots_merge(dots a, dots b)
 {
@@ -320,37 +348,130 @@ static dots dots_merge(dots a, dots b)
     return t;
 }
 
-static dots dots_merge_work_group(dots mine, uint merged, local dots *scratch)
-{
-    dots t = mine;
-    uint lid = (uint)get_local_id(0);
-    for (uint half_size = WG / 2; half_size >= merged && half_size > 0; half_size /= 2) {
-        if (lid >= half_size && lid < 2 * half_size)
-            scratch[lid] = t;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (lid < half_size)
-            t = dots_merge(t, scratch[lid + half_size]);
-        barrier(CLK_LOCAL_MEM_FENCE);
+/* Merges what the work-items of a work-group have; work-items `merged` apart and multiples of it share a group. The result is
+ * at local id below `merged`. Both are powers of two. */
+#define MERGE_WORK_GROUP(type)                                                                                          \
+    INLINE type type##_merge_work_group(type mine, uint merged, local type *scratch)                                    \
+    {                                                                                                                   \
+        type t = mine;                                                                                                  \
+        uint lid = (uint)get_local_id(0);                                                                               \
+        for (uint half_size = WG / 2; half_size >= merged && half_size > 0; half_size /= 2) {                           \
+            if (lid >= half_size && lid < 2 * half_size)                                                                \
+                scratch[lid] = t;                                                                                       \
+            barrier(CLK_LOCAL_MEM_FENCE);                                                                               \
+            if (lid < half_size)                                                                                        \
+                t = type##_merge(t, scratch[lid + half_size]);                                                          \
+            barrier(CLK_LOCAL_MEM_FENCE);                                                                               \
+        }                                                                                                               \
+        return t;                                                                                                       \
     }
-    return t;
+MERGE_WORK_GROUP(moments)
+MERGE_WORK_GROUP(dots)
+
+/* What the work-item of the merge below `merged` found, for all work-items of its group. */
+static acc share(acc value, uint merged, local acc *scratch)
+{
+#if WG > 1
+    uint lid = (uint)get_local_id(0);
+    if (lid < merged)
+        scratch[lid] = value;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    value = scratch[lid % merged];
+    barrier(CLK_LOCAL_MEM_FENCE);
+#endif
+    return value;
 }
 
 /* Planes of the partials, f32[parts][planes][groups]. */
 #define MOMENTS_PLANES 7
 #define DOTS_PLANES    4
 
-#if defined(CLNORM_SEGMENTS) || defined(CLNORM_COLUMNS)
-/* ---- the walk: which elements a work-item visits ------------------------------------------------------------------ */
+/* ---- from sums to results of a group (a vector of groups in columns) ------------------------------------------------ */
 
-/* `left` vectors: at `at` + i for i = start, start + step, … below end; then the same outer_step further on. */
+/* Writes a value of the groups that are there. */
+#if defined(CLNORM_COLUMNS)
+#define PUT(p, valid, value) store(p, valid, value)
+#define GET(p, valid)        load(p, valid, (vec)(0.0f))
+#else
+#define PUT(p, valid, value) (*(p) = (value))
+#define GET(p, valid)        (*(p))
+#endif
+
+/* The statistics that a call normalizes by: mean m + c, rstd. */
 typedef struct {
-    ulong at, outer_step, left;
-    uint i, start, step, end;
-    ulong group;  /* the (first) group */
-    uint part;    /* of the group, for the partials */
-    uint merged;  /* for …_merge_work_group */
-    uint valid_groups; /* columns: groups of this lane, 0 to W */
-} walk;
+    acc m, c, rstd;
+} source;
+
+/* The statistics of all values of group g → statistics, state, mean, var, rstd as flagged. */
+static source forward_finish(const problem *p, ulong g, uint valid, moments t, global float *statistics, global float *state,
+                             global float *mean, global float *var, global float *rstd)
+{
+    source s;
+    acc v = (acc)(0.0f);
+    s.m = s.c = v;
+    if (t.n > 0) {
+        pair e = pair_divide(t.s, t.n);
+        pair mean_pair = two_sum(t.m, e.hi);
+        mean_pair = two_sum(mean_pair.hi, mean_pair.lo + e.lo);
+        s.m = mean_pair.hi;
+        s.c = mean_pair.lo;
+        v = t.var.hi + t.var.lo;
+        v = v < 0.0f ? (acc)(0.0f) : v;
+    }
+    s.rstd = rstd_of(v, p->eps);
+    if (p->flags & WRITE_STATISTICS) {
+        global float *out = statistics + p->statistics + g;
+        float2 n = count_split(t.n);
+        PUT(out, valid, (acc)(n.x));
+        PUT(out + p->groups, valid, (acc)(n.y));
+        PUT(out + 2 * p->groups, valid, s.m);
+        PUT(out + 3 * p->groups, valid, s.c);
+        PUT(out + 4 * p->groups, valid, v);
+    }
+    if (p->flags & WRITE_STATE) {
+        global float *out = state + p->state + g;
+        PUT(out, valid, s.m);
+        PUT(out + p->groups, valid, s.c);
+        PUT(out + 2 * p->groups, valid, s.rstd);
+    }
+    if (p->flags & WRITE_MEAN)
+        PUT(mean + p->mean_out + g, valid, s.m + s.c);
+    if (p->flags & WRITE_VAR)
+        PUT(var + p->var_out + g, valid, v);
+    if (p->flags & WRITE_RSTD)
+        PUT(rstd + p->rstd_out + g, valid, s.rstd);
+    return s;
+}
+
+/* Σdy and Σ dy·x̂ of a group, as floats. */
+typedef struct {
+    acc dy, dyx;
+} sums;
+
+/* The sums of all values of group g → sums, dweight, dbias as flagged. */
+static sums backward_finish(const problem *p, ulong g, uint valid, dots t, acc rstd, global float *sums_out,
+                            global float *dweight, global float *dbias)
+{
+    sums r;
+    r.dy = pair_value(t.dy);
+    r.dyx = pair_value(t.dyd) * rstd;
+    if (p->flags & WRITE_SUMS) {
+        global float *out = sums_out + p->sums + g;
+        float2 n = count_split(p->count);
+        PUT(out, valid, (acc)(n.x));
+        PUT(out + p->groups, valid, (acc)(n.y));
+        PUT(out + 2 * p->groups, valid, r.dy);
+        PUT(out + 3 * p->groups, valid, r.dyx);
+    }
+    if (p->flags & WRITE_DWEIGHT)
+        PUT(dweight + p->dweight + g, valid, r.dyx);
+    if (p->flags & WRITE_DBIAS)
+        PUT(dbias + p->dbias + g, valid, r.dy);
+    return r;
+}
+
+#if defined(CLNORM_SEGMENTS) || defined(CLNORM_COLUMNS)
+/* ---- which elements a work-item visits ------------------------------------------------------------------------------ */
 
 static ulong divide_up(ulong a, ulong b)
 {
@@ -363,123 +484,36 @@ static ulong cut(ulong n, uint k, uint parts)
     return n / parts * k + min((ulong)k, n % parts);
 }
 
-static walk walk_start(const problem *p)
+/* The work-items of a work-group: `along` a run or a row, `across` runs or rows. */
+typedef struct {
+    uint along, across, rows;
+} place;
+
+INLINE place place_of(const problem *p)
 {
-    walk w;
+    place l;
     uint lid = (uint)get_local_id(0);
-    uint along = lid % p->lanes, across = lid / p->lanes, rows = WG / p->lanes;
-    ulong id = get_group_id(0);
+    l.along = lid % p->lanes;
+    l.across = lid / p->lanes;
+    l.rows = WG / p->lanes;
+    return l;
+}
+
+/* Work-groups of the kernels that take parts of tiles: in segments the part comes fastest, in columns the tile: memory's order. */
+static ulong tile_id(const problem *p, ulong id, uint *part)
+{
 #ifdef CLNORM_SEGMENTS
-    /* work-group id: part of the run fastest, then part of the outers, then group */
-    uint part_inner = (uint)(id % p->parts_inner);
-    uint part_outer = (uint)(id / p->parts_inner % p->parts_outer);
-    w.group = id / p->parts_inner / p->parts_outer;
-    w.part = part_outer * p->parts_inner + part_inner;
-    ulong first = cut(p->outers, part_outer, p->parts_outer), last = cut(p->outers, part_outer + 1, p->parts_outer);
-    ulong vectors = divide_up(p->inners, W);
-    ulong from = cut(vectors, part_inner, p->parts_inner) * W;
-    ulong to = min(cut(vectors, part_inner + 1, p->parts_inner) * W, p->inners);
-    w.at = w.group * p->group_stride + (first + across) * p->outer_stride + from;
-    w.outer_step = rows * p->outer_stride;
-    w.start = along * W;
-    w.step = p->lanes * W;
-    w.end = (uint)(to - from);
-    w.left = w.start < w.end && first + across < last
-                 ? divide_up(w.end - w.start, w.step) * divide_up(last - first - across, rows)
-                 : 0;
-    w.merged = 1;
-    w.valid_groups = 1;
+    uint parts = p->parts_outer * p->parts_inner;
+    *part = (uint)(id % parts);
+    return id / parts;
 #else
-    /* work-group id: tile of columns fastest, then part of the rows */
-    ulong tiles = divide_up(p->groups, p->lanes * W);
-    w.part = (uint)(id / tiles);
-    w.group = (id % tiles * p->lanes + along) * W;
-    ulong first = cut(p->outers, w.part, p->parts_outer), last = cut(p->outers, w.part + 1, p->parts_outer);
-    w.valid_groups = w.group < p->groups ? (uint)min(p->groups - w.group, (ulong)W) : 0;
-    w.at = (first + across) * p->outer_stride + w.group;
-    w.outer_step = rows * p->outer_stride;
-    w.start = 0;
-    w.step = W;
-    w.end = w.valid_groups;
-    w.left = w.valid_groups && first + across < last ? divide_up(last - first - across, rows) : 0;
-    w.merged = p->lanes;
+    *part = (uint)(id / p->tiles);
+    return id % p->tiles;
 #endif
-    w.i = w.start;
-    return w;
 }
 
-static uint walk_valid(const walk *w)
-{
-    return min(w->end - w->i, (uint)W);
-}
-
-static void walk_next(walk *w)
-{
-    w->i += w->step;
-    if (w->i >= w->end) {
-        w->i = w->start;
-        w->at += w->outer_step;
-    }
-}
-
-/* ---- forward: statistics ----------------------------------------------------------------------------------------- */
-
-/* Σ(x − pivot) and Σ(x − pivot)² over the next `vectors` of the walk; returns the number of values a group. */
-static uint sums_about(walk *w, global const float *x, uint vectors, acc pivot, acc *s_out, acc *q_out)
-{
-    vec s2 = (vec)(0.0f), q2 = (vec)(0.0f);
-    uint n = 0;
-    for (uint k2 = 0; k2 < vectors; k2 += CHAIN * CHAINS) {
-        vec s1 = (vec)(0.0f), q1 = (vec)(0.0f);
-        uint end2 = min(vectors, k2 + CHAIN * CHAINS);
-        for (uint k1 = k2; k1 < end2; k1 += CHAIN) {
-            vec s = (vec)(0.0f), q = (vec)(0.0f);
-            uint end1 = min(end2, k1 + CHAIN);
-            for (uint k = k1; k < end1; k++) {
-                uint valid = walk_valid(w);
-                vec d = load(x + w->at + w->i, valid, (vec)(pivot)) - (vec)(pivot);
-                s += d;
-                q += d * d;
-                n += ELEMENTS(valid);
-                walk_next(w);
-            }
-            s1 += s;
-            q1 += q;
-        }
-        s2 += s1;
-        q2 += q1;
-    }
-    *s_out = REDUCE(s2);
-    *q_out = REDUCE(q2);
-    return n;
-}
-
-/* Near the mean of the first values, and exactly the value itself if they are all equal. */
-static acc pivot_of(walk from, global const float *x, uint vectors)
-{
-    walk w = from;
-    uint valid = walk_valid(&w);
-    vec v = load(x + w.at + w.i, valid, (vec)(0.0f));
-    acc x0 = ONE_OF(v);
-    if (ELEMENTS(valid) < LANE_ELEMENTS)
-        return x0;
-    uint elements = LANE_ELEMENTS;
-    vec s = v - (vec)(x0);
-    while (elements < PIVOT_ELEMENTS && elements * 2 <= vectors * LANE_ELEMENTS) {
-        /* doubles the number of elements, unless a run ends: the count stays a power of two */
-        vec more = (vec)(0.0f);
-        for (uint k = 0; k < elements / LANE_ELEMENTS; k++) {
-            walk_next(&w);
-            valid = walk_valid(&w);
-            if (ELEMENTS(valid) < LANE_ELEMENTS)
-                return x0 + REDUCE(s) / (float)elements;
-            more += load(x + w.at + w.i, valid, (vec)(x0)) - (vec)(x0);
-        }
-        s += more;
-        elements *= 2;
-    }
-    return x0 + REDUCE(s) / (float)elements;
-}
+/* Over the vectors of a span; where SPAN is 1 a compiler sees that there is one. */
+#define FOR_SPAN(k, from, end) for (uint k = (from); k < SPAN && k < (end); k++)
 
 /* Whether q − s²/n would cancel. As means, which do not overflow before the variance does; a NaN says no. */
 static int pivot_is_far(uint n, acc s, acc q)
@@ -488,33 +522,319 @@ static int pivot_is_far(uint n, acc s, acc q)
     return ANY(e * e > 0.5f * (q / (float)n));
 }
 
-/* The moments of a walk. A block whose pivot turns out far from its mean (an outlier) is read again, from the cache. */
-static moments moments_of(walk from, global const float *x)
-{
-    walk w = from;
-    moments total = moments_none();
-    while (w.left > 0) {
-        uint vectors = (uint)min(w.left, (ulong)BLOCK);
-        walk start = w;
-        acc pivot = pivot_of(w, x, vectors), s, q;
-        uint n = sums_about(&w, x, vectors, pivot, &s, &q);
-        for (int again = 0; again < 2 && pivot_is_far(n, s, q); again++) {
-            pivot += s / (float)n;
-            w = start;
-            n = sums_about(&w, x, vectors, pivot, &s, &q);
-        }
-        total = moments_merge(total, moments_about(pivot, n, s, q));
-        w.left -= vectors;
-    }
-    return total;
-}
-
 #ifdef CLNORM_SEGMENTS
 #define KERNEL(name) segments_##name
-#define PUT(p, plane_stride, value) (*(p) = (value))
+#define MERGED(p)    1u /* work-items of a work-group that have results after a merge */
+
+/* What a work-item visits of a part of each of `span` neighbouring groups. */
+typedef struct {
+    ulong at, stride, runs; /* first element of its first run (or part of one), distance of its runs, their number */
+    uint length;            /* of a run */
+    uint start, step;       /* its first vector in a run, and the distance to its next one */
+    uint vectors, tail;     /* its whole vectors in a run; the elements after the last whole one, if they are its own */
+    ulong group, next;      /* the first group, and the distance of the groups */
+    ulong ahead;            /* how far ahead the next run is, or with short runs one of the next */
+    uint span;
+} tile;
+
+INLINE tile tile_of(const problem *p, ulong id, uint part)
+{
+    tile t;
+    place l = place_of(p);
+    uint part_inner = part % p->parts_inner, part_outer = part / p->parts_inner;
+    ulong first = cut(p->outers, part_outer, p->parts_outer), last = cut(p->outers, part_outer + 1, p->parts_outer);
+    ulong vectors = divide_up(p->inners, W);
+    ulong from = cut(vectors, part_inner, p->parts_inner) * W;
+    ulong to = min(cut(vectors, part_inner + 1, p->parts_inner) * W, p->inners);
+    t.group = id * p->span;
+    t.next = p->group_stride;
+    t.span = (uint)min((ulong)p->span, p->groups - t.group);
+    t.at = t.group * p->group_stride + (first + l.across) * p->outer_stride + from;
+    t.stride = l.rows * p->outer_stride;
+    t.length = (uint)(to - from);
+    t.ahead = t.stride * (1 + AHEAD / t.length);
+    uint whole = t.length / W;
+    t.start = l.along * W;
+    t.step = p->lanes * W;
+    t.vectors = whole > l.along ? (whole - l.along + p->lanes - 1) / p->lanes : 0;
+    t.tail = l.along == whole % p->lanes ? t.length % W : 0;
+    t.runs = first + l.across < last ? divide_up(last - first - l.across, l.rows) : 0;
+    return t;
+}
+
+static ulong group_of(const tile *t, uint k)
+{
+    return t->group + k;
+}
+
+static uint valid_of(const problem *p, const tile *t, uint k)
+{
+    return k < t->span;
+}
+
+/* A vector with the last `tail` elements of a run; the others are fill. */
+INLINE vec load_tail(global const float *run, uint length, uint tail, vec fill)
+{
+#if W == 1
+    return fill;
+#else
+    if (length >= W)
+        return select(fill, LOADV(run + length - W), (ivec)(INDEXES >= (ivec)(W - (int)tail)));
+    union { vec v; float e[W]; } u;
+    u.v = fill;
+    for (uint i = 0; i < W; i++) { /* constant bounds, so that u stays in registers */
+        if (i < tail)
+            u.e[i] = run[length - tail + i];
+    }
+    return u.v;
+#endif
+}
+
+/* How far a work-item has come: the next vector of the run at `at`. */
+typedef struct {
+    ulong at, runs;
+    uint vector;
+} cursor;
+
+INLINE cursor cursor_of(const tile *t, uint k)
+{
+    cursor c;
+    c.at = t->at + k * t->next;
+    c.runs = t->vectors > 0 || t->tail > 0 ? t->runs : 0;
+    c.vector = 0;
+    return c;
+}
+
+/* The whole vectors of the next chain, at most CHAIN; `ends` tells whether it ends a run, with the run's tail. */
+INLINE uint chain_of(const tile *t, const cursor *c, int *ends)
+{
+    uint left = t->vectors - c->vector;
+    *ends = left <= CHAIN;
+    return min(left, CHAIN);
+}
+
+INLINE void chain_done(const tile *t, cursor *c, uint vectors, int ends)
+{
+    c->vector += vectors;
+    if (ends) {
+        c->vector = 0;
+        c->at += t->stride;
+        c->runs--;
+    }
+}
+
+/* ---- forward: statistics -------------------------------------------------------------------------------------------- */
+
+INLINE void add_about(vec x, vec pivot, vec *s, vec *q)
+{
+    vec d = x - pivot;
+    *s += d;
+    *q += d * d;
+}
+
+/* Σ(x − pivot) and Σ(x − pivot)² over the next BLOCK chains; returns the number of values. */
+INLINE uint sums_about(const tile *t, cursor *c, global const float *x, float pivot, float *s_out, float *q_out)
+{
+    vec s2 = (vec)(0.0f), q2 = (vec)(0.0f), about = (vec)(pivot);
+    uint n = 0;
+    for (uint k2 = 0; k2 < BLOCK && c->runs > 0; k2 += CHAINS) {
+        vec s1 = (vec)(0.0f), q1 = (vec)(0.0f);
+        for (uint k1 = 0; k1 < CHAINS && c->runs > 0; k1++) {
+            vec s = (vec)(0.0f), q = (vec)(0.0f);
+            global const float *run = x + c->at, *from = run + t->start + c->vector * t->step;
+            int ends;
+            uint vectors = chain_of(t, c, &ends);
+            if (UNROLL && vectors == CHAIN) {
+                for (uint k = 0; k < CHAIN; k++) {
+                    PREFETCH(from + k * t->step + t->ahead);
+                    add_about(LOADV(from + k * t->step), about, &s, &q);
+                }
+            } else {
+                for (uint k = 0; k < vectors; k++) {
+                    PREFETCH(from + k * t->step + t->ahead);
+                    add_about(LOADV(from + k * t->step), about, &s, &q);
+                }
+            }
+            n += vectors * W;
+            if (ends && t->tail > 0) {
+                add_about(load_tail(run, t->length, t->tail, about), about, &s, &q);
+                n += t->tail;
+            }
+            chain_done(t, c, vectors, ends);
+            s1 += s;
+            q1 += q;
+        }
+        s2 += s1;
+        q2 += q1;
+    }
+    *s_out = SUM(s2);
+    *q_out = SUM(q2);
+    return n;
+}
+
+/* Near the mean of the next values, and exactly the value itself if they are all equal. */
+INLINE float pivot_of(const tile *t, const cursor *c, global const float *x)
+{
+    global const float *from = x + c->at + t->start + c->vector * t->step;
+    uint vectors = t->vectors - c->vector;
+    if (vectors == 0)
+        return x[c->at + t->length - t->tail];
+    float x0 = *from;
+    uint used = 1; /* a power of two: divisions by it are exact */
+    while (used * W < PIVOT_ELEMENTS && used * 2 <= vectors)
+        used *= 2;
+    vec s = (vec)(0.0f);
+    for (uint k = 0; k < used; k++)
+        s += LOADV(from + k * t->step) - (vec)(x0);
+    return x0 + SUM(s) / (float)(used * W);
+}
+
+/* The moments of a tile. A block whose pivot turns out far from its mean (an outlier) is read again, from the cache. */
+INLINE void moments_of(const problem *p, const tile *t, global const float *x, moments *total)
+{
+    FOR_SPAN(k, 0, p->span) {
+        moments sum = moments_none();
+        cursor c = cursor_of(t, k);
+        while (k < t->span && c.runs > 0) {
+            cursor start = c;
+            float pivot = pivot_of(t, &c, x), s, q;
+            uint n = sums_about(t, &c, x, pivot, &s, &q);
+            for (int again = 0; again < 2 && pivot_is_far(n, s, q); again++) {
+                pivot += s / (float)n;
+                c = start;
+                n = sums_about(t, &c, x, pivot, &s, &q);
+            }
+            sum = moments_merge(sum, moments_about(pivot, n, s, q));
+        }
+        total[k] = sum;
+    }
+}
 #else
 #define KERNEL(name) columns_##name
-#define PUT(p, plane_stride, value) store(p, w.valid_groups, value)
+#define MERGED(p)    ((p)->lanes)
+
+/* What a work-item visits of a tile of columns: SPAN vectors, `step` apart, in each of its rows. */
+typedef struct {
+    ulong at, stride, runs; /* first element in its first row, distance of its rows, their number */
+    uint step, span, full;  /* span: vectors in a row that are not wholly beyond the last column; full: wholly before it */
+    ulong group;
+} tile;
+
+INLINE tile tile_of(const problem *p, ulong id, uint part)
+{
+    tile t;
+    place l = place_of(p);
+    ulong first = cut(p->outers, part, p->parts_outer), last = cut(p->outers, part + 1, p->parts_outer);
+    t.step = p->lanes * W;
+    t.group = (id * p->span * p->lanes + l.along) * W;
+    t.span = t.group < p->groups ? (uint)min((ulong)p->span, divide_up(p->groups - t.group, t.step)) : 0;
+    t.full = t.group + W <= p->groups ? (uint)min((ulong)p->span, (p->groups - t.group - W) / t.step + 1) : 0;
+    t.at = (first + l.across) * p->outer_stride + t.group;
+    t.stride = l.rows * p->outer_stride;
+    t.runs = t.span > 0 && first + l.across < last ? divide_up(last - first - l.across, l.rows) : 0;
+    return t;
+}
+
+static ulong group_of(const tile *t, uint k)
+{
+    return t->group + k * t->step;
+}
+
+/* Columns of the k-th vector that are there. */
+static uint valid_of(const problem *p, const tile *t, uint k)
+{
+    ulong g = group_of(t, k);
+    return g < p->groups ? (uint)min(p->groups - g, (ulong)W) : 0;
+}
+
+/* ---- forward: statistics -------------------------------------------------------------------------------------------- */
+
+/* Rows that are added up before the sums in memory are touched. Where a span is wide, its rows are read in the memory's order. */
+#define AT_ONCE (SPAN == 1 ? CHAIN : 1u)
+
+INLINE void add_rows(global const float *x, ulong stride, uint rows, uint valid, acc pivot, acc *s_out, acc *q_out)
+{
+    acc s = (acc)(0.0f), q = (acc)(0.0f);
+    for (uint r = 0; r < rows; r++) {
+        acc d = load(x + r * stride, valid, pivot) - pivot;
+        s += d;
+        q += d * d;
+    }
+    *s_out += s;
+    *q_out += q;
+}
+
+/* Adds the first sums to the second ones, and clears them. */
+INLINE void carry(uint from, uint end, acc *s, acc *q, acc *s_to, acc *q_to)
+{
+    FOR_SPAN(k, from, end) {
+        s_to[k] += s[k];
+        q_to[k] += q[k];
+        s[k] = q[k] = (acc)(0.0f);
+    }
+}
+
+/* Σ(x − pivot) and Σ(x − pivot)² of vectors from to below end over rows rows at x. */
+INLINE void sums_about(const problem *p, const tile *t, uint from, uint end, global const float *x, uint rows,
+                       const acc *pivot, acc *s2, acc *q2)
+{
+    acc s1[SPAN], q1[SPAN], s[SPAN], q[SPAN];
+    uint full = min(end, t->full);
+    FOR_SPAN(k, from, end)
+        s[k] = q[k] = s1[k] = q1[k] = s2[k] = q2[k] = (acc)(0.0f);
+    for (uint row = 0; row < rows;) {
+        uint n = min(rows - row, AT_ONCE);
+        global const float *at = x + row * t->stride;
+        if (UNROLL && n == AT_ONCE) {
+            FOR_SPAN(k, from, full)
+                add_rows(at + k * t->step, t->stride, AT_ONCE, W, pivot[k], &s[k], &q[k]);
+        } else {
+            FOR_SPAN(k, from, full)
+                add_rows(at + k * t->step, t->stride, n, W, pivot[k], &s[k], &q[k]);
+        }
+        FOR_SPAN(k, max(from, full), end)
+            add_rows(at + k * t->step, t->stride, n, valid_of(p, t, k), pivot[k], &s[k], &q[k]);
+        row += n;
+        if (row % CHAIN == 0 || row == rows)
+            carry(from, end, s, q, s1, q1);
+        if (row % (CHAIN * CHAINS) == 0 || row == rows)
+            carry(from, end, s1, q1, s2, q2);
+    }
+}
+
+/* Near the mean of the first rows, and exactly the value itself if they are all equal. */
+INLINE acc pivot_of(global const float *x, ulong stride, uint rows, uint valid)
+{
+    acc x0 = load(x, valid, (vec)(0.0f)), s = (acc)(0.0f);
+    uint used = 1; /* a power of two: divisions by it are exact */
+    while (used < PIVOT_ELEMENTS && used * 2 <= rows)
+        used *= 2;
+    for (uint k = 1; k < used; k++)
+        s += load(x + k * stride, valid, x0) - x0;
+    return x0 + s / (float)used;
+}
+
+/* The moments of a tile. A block whose pivot turns out far from its mean (an outlier) is read again, from the cache. */
+INLINE void moments_of(const problem *p, const tile *t, global const float *x, moments *total)
+{
+    FOR_SPAN(k, 0, p->span)
+        total[k] = moments_none();
+    for (ulong row = 0; row < t->runs; row += BLOCK * CHAIN) {
+        acc pivot[SPAN], s[SPAN], q[SPAN];
+        uint rows = (uint)min(t->runs - row, (ulong)(BLOCK * CHAIN));
+        global const float *at = x + t->at + row * t->stride;
+        FOR_SPAN(k, 0, t->span)
+            pivot[k] = pivot_of(at + k * t->step, t->stride, rows, valid_of(p, t, k));
+        sums_about(p, t, 0, t->span, at, rows, pivot, s, q);
+        FOR_SPAN(k, 0, t->span) {
+            for (int again = 0; again < 2 && pivot_is_far(rows, s[k], q[k]); again++) {
+                pivot[k] += s[k] / (float)rows;
+                sums_about(p, t, k, k + 1, at, rows, pivot, s, q);
+            }
+            total[k] = moments_merge(total[k], moments_about(pivot[k], rows, s[k], q[k]));
+        }
+    }
+}
 #endif
 
 /* forward_statistics: the moments of each part of each group → partials f32[parts][7][groups]: n (2), m, s (2), var (2).
@@ -524,74 +844,420 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_stati
 {
     const problem p = arguments;
     local moments scratch[WG];
-    walk w = walk_start(&p);
-    moments t = moments_merge_work_group(moments_of(w, x + p.x), w.merged, scratch);
-    if (get_local_id(0) >= w.merged || w.valid_groups == 0)
-        return;
-    global float *out = partials + p.partials + (ulong)w.part * MOMENTS_PLANES * p.groups + w.group;
-    float2 n = count_split(t.n);
-    PUT(out, p.groups, (acc)(n.x));
-    PUT(out + p.groups, p.groups, (acc)(n.y));
-    PUT(out + 2 * p.groups, p.groups, t.m);
-    PUT(out + 3 * p.groups, p.groups, t.s.hi);
-    PUT(out + 4 * p.groups, p.groups, t.s.lo);
-    PUT(out + 5 * p.groups, p.groups, t.var.hi);
-    PUT(out + 6 * p.groups, p.groups, t.var.lo);
+    uint part;
+    tile t = tile_of(&p, tile_id(&p, get_group_id(0), &part), part);
+    moments total[SPAN];
+    moments_of(&p, &t, x + p.x, total);
+    FOR_SPAN(k, 0, p.span) {
+        moments sum = moments_merge_work_group(total[k], MERGED(&p), scratch);
+        uint valid = valid_of(&p, &t, k);
+        if (get_local_id(0) < MERGED(&p) && valid > 0) {
+            global float *out = partials + p.partials + (ulong)part * MOMENTS_PLANES * p.groups + group_of(&t, k);
+            float2 n = count_split(sum.n);
+            PUT(out, valid, (acc)(n.x));
+            PUT(out + p.groups, valid, (acc)(n.y));
+            PUT(out + 2 * p.groups, valid, sum.m);
+            PUT(out + 3 * p.groups, valid, sum.s.hi);
+            PUT(out + 4 * p.groups, valid, sum.s.lo);
+            PUT(out + 5 * p.groups, valid, sum.var.hi);
+            PUT(out + 6 * p.groups, valid, sum.var.lo);
+        }
+    }
 }
 
-/* ---- normalize --------------------------------------------------------------------------------------------------- */
+/* ---- normalize ------------------------------------------------------------------------------------------------------ */
 
-/* One value a group for this lane. */
-static acc get(global const float *p, const walk *w)
-{
-#ifdef CLNORM_SEGMENTS
-    return p[w->group];
-#else
-    return load(p + w->group, w->valid_groups, (vec)(0.0f));
-#endif
-}
-
-/* The statistics of the call's source: mean m + c, rstd. */
-typedef struct {
-    acc m, c, rstd;
-} source;
-
-static source source_of(const problem *p, const walk *w, global const float *mean, global const float *resid,
+static source source_of(const problem *p, ulong g, uint valid, global const float *mean, global const float *resid,
                         global const float *scale)
 {
     source s;
-    s.m = get(mean + p->mean, w);
-    s.c = p->flags & HAS_RESID ? get(resid + p->resid, w) : (acc)(0.0f);
-    acc r = get(scale + p->scale, w);
+    s.m = GET(mean + p->mean + g, valid);
+    s.c = p->flags & HAS_RESID ? GET(resid + p->resid + g, valid) : (acc)(0.0f);
+    acc r = GET(scale + p->scale + g, valid);
     s.rstd = p->flags & SCALE_IS_VAR ? rstd_of(r, p->eps) : r;
     return s;
 }
 
-/* forward_apply: y = ((x − m) − c)·a + b with a = rstd·weight, folded once a lane. Reads x, writes y: 8 bytes an element. */
+/* y = ((x − m) − c)·a + b. */
+typedef struct {
+    acc m, c, a, b;
+} forward_factors;
+
+static forward_factors fold_forward(const problem *p, ulong g, uint valid, source s, global const float *weight,
+                                    global const float *bias)
+{
+    forward_factors f;
+    f.m = s.m;
+    f.c = s.c;
+    f.a = s.rstd;
+    f.b = (acc)(0.0f);
+    if (p->flags & HAS_WEIGHT)
+        f.a *= GET(weight + p->weight + g, valid);
+    if (p->flags & HAS_BIAS)
+        f.b = GET(bias + p->bias + g, valid);
+    return f;
+}
+
+/* dx = f·dy + (q·((x − m) − c) + r) with f = weight·rstd, q = −f·rstd·mean(dy·x̂), r = −f·mean(dy). */
+typedef struct {
+    acc m, c, f, q, r;
+} backward_factors;
+
+static backward_factors fold_backward(const problem *p, ulong g, uint valid, source s, sums t, acc count,
+                                      global const float *weight)
+{
+    backward_factors b;
+    b.m = s.m;
+    b.c = s.c;
+    b.f = s.rstd;
+    if (p->flags & HAS_WEIGHT)
+        b.f *= GET(weight + p->weight + g, valid);
+    b.r = -b.f * (t.dy / count);
+    b.q = -b.f * s.rstd * (t.dyx / count);
+    return b;
+}
+
+/* With frozen statistics dx = f·dy: a forward of dy. The negative zero keeps the sign of a zero. */
+static forward_factors fold_frozen(const problem *p, ulong g, uint valid, source s, global const float *weight)
+{
+    forward_factors f;
+    f.m = f.c = (acc)(0.0f);
+    f.a = s.rstd;
+    if (p->flags & HAS_WEIGHT)
+        f.a *= GET(weight + p->weight + g, valid);
+    f.b = (acc)(-0.0f);
+    return f;
+}
+
+#ifdef CLNORM_SEGMENTS
+#define NORMALIZED(x, type, f) ((((x) - (type)((f).m)) - (type)((f).c)) * (type)((f).a) + (type)((f).b))
+#define GRADIENT(g, x, type, b) \
+    ((g) * (type)((b).f) + ((((x) - (type)((b).m)) - (type)((b).c)) * (type)((b).q) + (type)((b).r)))
+
+#if WG == 1 && W > 1
+/* A work-item that is alone takes the runs of neighbouring groups as one stretch of memory, so that its vectors are aligned (for stores
+ * past the cache) whatever the runs' length; a vector may have the end of one group and the beginning of the next.
+ * BOTH: a factor of two groups, for the vector that begins `first` elements before the second one. */
+#define BOTH(one, two, first) select((vec)(one), (vec)(two), (ivec)(INDEXES >= (ivec)((int)(first))))
+
+/* Calls ONE(i) for elements, ALL(i, k) for the vectors at i that are wholly in group k, SPLIT(i, k, first) for those that are not. */
+#define STRETCH(target, ONE, ALL, SPLIT)                                                                                \
+    uint i = p->flags & STREAM ? min(MISALIGNED(target), t->length) : 0, end = 0;                                       \
+    for (uint e = 0; e < i; e++)                                                                                        \
+        ONE(e, 0);                                                                                                      \
+    FOR_SPAN(k, 0, t->span) {                                                                                           \
+        end += t->length;                                                                                               \
+        if (p->flags & STREAM) {                                                                                        \
+            for (; i + W <= end; i += W)                                                                                \
+                ALL(STREAMV, i, k);                                                                                     \
+        } else {                                                                                                        \
+            for (; i + W <= end; i += W)                                                                                \
+                ALL(STOREV, i, k);                                                                                      \
+        }                                                                                                               \
+        if (i < end && k + 1 < t->span) {                                                                               \
+            if (p->flags & STREAM)                                                                                      \
+                SPLIT(STREAMV, i, k, end - i);                                                                          \
+            else                                                                                                        \
+                SPLIT(STOREV, i, k, end - i);                                                                           \
+            i += W;                                                                                                     \
+        }                                                                                                               \
+        for (; i < end; i++)                                                                                            \
+            ONE(i, k);                                                                                                  \
+    }
+
+static void forward_stretch(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y)
+{
+#define ONE(i, k)          y[i] = NORMALIZED(x[i], float, f[k])
+#define ALL(STORE, i, k)   STORE(NORMALIZED(LOADV(x + (i)), vec, f[k]), y + (i))
+#define SPLIT(STORE, i, k, first)                                                                                       \
+    STORE(((LOADV(x + (i)) - BOTH(f[k].m, f[(k) + 1].m, first)) - BOTH(f[k].c, f[(k) + 1].c, first)) *                  \
+                  BOTH(f[k].a, f[(k) + 1].a, first) +                                                                   \
+              BOTH(f[k].b, f[(k) + 1].b, first),                                                                        \
+          y + (i))
+    STRETCH(y, ONE, ALL, SPLIT)
+#undef ONE
+#undef ALL
+#undef SPLIT
+}
+
+static void backward_stretch(const problem *p, const tile *t, const backward_factors *b, global const float *x,
+                             global const float *dy, global float *dx)
+{
+#define ONE(i, k)          dx[i] = GRADIENT(dy[i], x[i], float, b[k])
+#define ALL(STORE, i, k)   STORE(GRADIENT(LOADV(dy + (i)), LOADV(x + (i)), vec, b[k]), dx + (i))
+#define SPLIT(STORE, i, k, first)                                                                                       \
+    STORE(LOADV(dy + (i)) * BOTH(b[k].f, b[(k) + 1].f, first) +                                                         \
+              (((LOADV(x + (i)) - BOTH(b[k].m, b[(k) + 1].m, first)) - BOTH(b[k].c, b[(k) + 1].c, first)) *             \
+                   BOTH(b[k].q, b[(k) + 1].q, first) +                                                                  \
+               BOTH(b[k].r, b[(k) + 1].r, first)),                                                                      \
+          dx + (i))
+    STRETCH(dx, ONE, ALL, SPLIT)
+#undef ONE
+#undef ALL
+#undef SPLIT
+}
+#endif
+
+/* The work-items along a run share it; y may be x. */
+static void forward_run(const problem *p, const tile *t, forward_factors f, global const float *x, global float *y)
+{
+    uint whole = t->length / W * W;
+    for (uint i = t->start; i < whole; i += t->step)
+        STOREV(NORMALIZED(LOADV(x + i), vec, f), y + i);
+    for (uint i = whole + t->start / W; i < t->length; i += p->lanes)
+        y[i] = NORMALIZED(x[i], float, f);
+}
+
+/* Likewise; dx may be dy. */
+static void backward_run(const problem *p, const tile *t, backward_factors b, global const float *x, global const float *dy,
+                         global float *dx)
+{
+    uint whole = t->length / W * W;
+    for (uint i = t->start; i < whole; i += t->step)
+        STOREV(GRADIENT(LOADV(dy + i), LOADV(x + i), vec, b), dx + i);
+    for (uint i = whole + t->start / W; i < t->length; i += p->lanes)
+        dx[i] = GRADIENT(dy[i], x[i], float, b);
+}
+
+/* The runs of a tile, neighbours in memory one after another. */
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y)
+{
+    for (ulong run = 0; run < t->runs; run++) {
+        ulong at = t->at + run * t->stride;
+#if WG == 1 && W > 1
+        if (t->length >= W) {
+            forward_stretch(p, t, f, x + at, y + at);
+            continue;
+        }
+#endif
+        FOR_SPAN(k, 0, t->span)
+            forward_run(p, t, f[k], x + at + k * t->next, y + at + k * t->next);
+    }
+}
+
+INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const float *x,
+                          global const float *dy, global float *dx)
+{
+    for (ulong run = 0; run < t->runs; run++) {
+        ulong at = t->at + run * t->stride;
+#if WG == 1 && W > 1
+        if (t->length >= W) {
+            backward_stretch(p, t, b, x + at, dy + at, dx + at);
+            continue;
+        }
+#endif
+        FOR_SPAN(k, 0, t->span)
+            backward_run(p, t, b[k], x + at + k * t->next, dy + at + k * t->next, dx + at + k * t->next);
+    }
+}
+#else
+/* Stores past the cache need vectors that are aligned in every row. */
+static int may_stream(const problem *p, const tile *t, global const float *y)
+{
+    return p->flags & STREAM && MISALIGNED(y + t->at) == 0 && p->outer_stride % W == 0;
+}
+
+#define NORMALIZED(x, f)  ((((x) - (f).m) - (f).c) * (f).a + (f).b)
+#define GRADIENT(g, x, b) ((g) * (b).f + ((((x) - (b).m) - (b).c) * (b).q + (b).r))
+
+/* The rows of a tile; y may be x. */
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y)
+{
+    int stream = may_stream(p, t, y);
+    for (ulong row = 0; row < t->runs; row++) {
+        global const float *from = x + t->at + row * t->stride;
+        global float *to = y + t->at + row * t->stride;
+        if (stream) {
+            FOR_SPAN(k, 0, t->full)
+                STREAMV(NORMALIZED(LOADV(from + k * t->step), f[k]), to + k * t->step);
+        } else {
+            FOR_SPAN(k, 0, t->full)
+                STOREV(NORMALIZED(LOADV(from + k * t->step), f[k]), to + k * t->step);
+        }
+        FOR_SPAN(k, t->full, t->span) {
+            uint valid = valid_of(p, t, k);
+            store(to + k * t->step, valid, NORMALIZED(load(from + k * t->step, valid, (vec)(0.0f)), f[k]));
+        }
+    }
+}
+
+/* Likewise; dx may be dy. */
+INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const float *x,
+                          global const float *dy, global float *dx)
+{
+    int stream = may_stream(p, t, dx);
+    for (ulong row = 0; row < t->runs; row++) {
+        ulong at = t->at + row * t->stride;
+        global const float *v = x + at, *g = dy + at;
+        global float *to = dx + at;
+        if (stream) {
+            FOR_SPAN(k, 0, t->full)
+                STREAMV(GRADIENT(LOADV(g + k * t->step), LOADV(v + k * t->step), b[k]), to + k * t->step);
+        } else {
+            FOR_SPAN(k, 0, t->full)
+                STOREV(GRADIENT(LOADV(g + k * t->step), LOADV(v + k * t->step), b[k]), to + k * t->step);
+        }
+        FOR_SPAN(k, t->full, t->span) {
+            uint valid = valid_of(p, t, k);
+            store(to + k * t->step, valid,
+                  GRADIENT(load(g + k * t->step, valid, (vec)(0.0f)), load(v + k * t->step, valid, (vec)(0.0f)), b[k]));
+        }
+    }
+}
+#endif
+
+/* forward_apply: y = ((x − m) − c)·a + b with a = rstd·weight. Reads x, writes y: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply)(
     problem arguments, global const float *x, global float *y, global const float *mean, global const float *resid,
     global const float *scale, global const float *weight, global const float *bias)
 {
     const problem p = arguments;
-    walk w = walk_start(&p);
-    if (w.left == 0)
-        return;
     x += p.x;
     y += p.out;
-    source s = source_of(&p, &w, mean, resid, scale);
-    acc a = s.rstd, b = (acc)(0.0f);
-    if (p.flags & HAS_WEIGHT)
-        a *= get(weight + p.weight, &w);
-    if (p.flags & HAS_BIAS)
-        b = get(bias + p.bias, &w);
-    for (; w.left > 0; w.left--, walk_next(&w)) {
-        uint valid = walk_valid(&w);
-        vec v = load(x + w.at + w.i, valid, (vec)(0.0f));
-        store(y + w.at + w.i, valid, ((v - (vec)(s.m)) - (vec)(s.c)) * (vec)(a) + (vec)(b));
+    uint part;
+    tile t = tile_of(&p, tile_id(&p, get_num_groups(0) - 1 - get_group_id(0), &part), part);
+    forward_factors f[SPAN];
+    FOR_SPAN(k, 0, t.span) {
+        uint valid = valid_of(&p, &t, k);
+        source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+        f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
+    }
+    forward_tile(&p, &t, f, x, y);
+}
+
+/* forward_fused: statistics, finish and apply of whole groups, one work-group after another. Reads x from memory once if a work-group's
+ * groups stay in the cache, and writes y: 8 bytes an element, and 4 that the cache serves. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_fused)(
+    problem arguments, global const float *x, global float *y, global float *statistics, global float *state,
+    global float *mean, global float *var, global float *rstd, global const float *weight, global const float *bias)
+{
+    const problem p = arguments;
+    local moments scratch[WG];
+    x += p.x;
+    y += p.out;
+    ulong last = cut(p.tiles, (uint)get_group_id(0) + 1, p.blocks);
+    for (ulong id = cut(p.tiles, (uint)get_group_id(0), p.blocks); id < last; id++) {
+        tile t = tile_of(&p, id, 0);
+        moments total[SPAN];
+        forward_factors f[SPAN];
+        moments_of(&p, &t, x, total);
+        FOR_SPAN(k, 0, p.span) {
+            moments sum = moments_merge_work_group(total[k], MERGED(&p), scratch);
+            uint valid = valid_of(&p, &t, k);
+            source s;
+            s.m = s.c = s.rstd = (acc)(0.0f);
+            if (get_local_id(0) < MERGED(&p) && valid > 0)
+                s = forward_finish(&p, group_of(&t, k), valid, sum, statistics, state, mean, var, rstd);
+            s.m = share(s.m, MERGED(&p), (local acc *)scratch);
+            s.c = share(s.c, MERGED(&p), (local acc *)scratch);
+            s.rstd = share(s.rstd, MERGED(&p), (local acc *)scratch);
+            if (valid > 0)
+                f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
+        }
+        forward_tile(&p, &t, f, x, y);
     }
 }
 
-/* ---- backward ---------------------------------------------------------------------------------------------------- */
+/* ---- backward ------------------------------------------------------------------------------------------------------- */
+
+/* Σdy and Σ dy·((x − m) − c) of a tile. */
+#ifdef CLNORM_SEGMENTS
+INLINE void add_dots(vec g, vec x, vec m, vec c, vec *a, vec *b)
+{
+    *a += g;
+    *b += g * ((x - m) - c);
+}
+
+INLINE dots dots_of_group(const tile *t, cursor at, global const float *x, global const float *dy, source s)
+{
+    dots sum = dots_none();
+    vec m = (vec)(s.m), c = (vec)(s.c);
+    while (at.runs > 0) {
+        vec a1 = (vec)(0.0f), b1 = (vec)(0.0f);
+        for (uint k1 = 0; k1 < CHAINS && at.runs > 0; k1++) {
+            vec a = (vec)(0.0f), b = (vec)(0.0f);
+            ulong from = at.at + t->start + at.vector * t->step;
+            int ends;
+            uint vectors = chain_of(t, &at, &ends);
+            if (UNROLL && vectors == CHAIN) {
+                for (uint k = 0; k < CHAIN; k++) {
+                    PREFETCH(dy + from + k * t->step + t->ahead);
+                    PREFETCH(x + from + k * t->step + t->ahead);
+                    add_dots(LOADV(dy + from + k * t->step), LOADV(x + from + k * t->step), m, c, &a, &b);
+                }
+            } else {
+                for (uint k = 0; k < vectors; k++) {
+                    PREFETCH(dy + from + k * t->step + t->ahead);
+                    PREFETCH(x + from + k * t->step + t->ahead);
+                    add_dots(LOADV(dy + from + k * t->step), LOADV(x + from + k * t->step), m, c, &a, &b);
+                }
+            }
+            if (ends && t->tail > 0)
+                add_dots(load_tail(dy + at.at, t->length, t->tail, (vec)(0.0f)),
+                         load_tail(x + at.at, t->length, t->tail, m), m, c, &a, &b);
+            chain_done(t, &at, vectors, ends);
+            a1 += a;
+            b1 += b;
+        }
+        sum.dy = pair_add(sum.dy, SUM(a1));
+        sum.dyd = pair_add(sum.dyd, SUM(b1));
+    }
+    return sum;
+}
+
+INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy, const source *s,
+                    dots *total)
+{
+    FOR_SPAN(k, 0, p->span)
+        total[k] = k < t->span ? dots_of_group(t, cursor_of(t, k), x, dy, s[k]) : dots_none();
+}
+#else
+INLINE void add_row_dots(global const float *x, global const float *dy, ulong stride, uint rows, uint valid, source s,
+                         acc *a_out, acc *b_out)
+{
+    acc a = (acc)(0.0f), b = (acc)(0.0f);
+    for (uint r = 0; r < rows; r++) {
+        acc g = load(dy + r * stride, valid, (vec)(0.0f));
+        a += g;
+        b += g * ((load(x + r * stride, valid, s.m) - s.m) - s.c);
+    }
+    *a_out += a;
+    *b_out += b;
+}
+
+INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy, const source *s,
+                    dots *total)
+{
+    acc a1[SPAN], b1[SPAN], a[SPAN], b[SPAN];
+    FOR_SPAN(k, 0, p->span) {
+        total[k] = dots_none();
+        a1[k] = b1[k] = a[k] = b[k] = (acc)(0.0f);
+    }
+    for (ulong row = 0; row < t->runs;) {
+        uint n = (uint)min(t->runs - row, (ulong)AT_ONCE);
+        ulong at = t->at + row * t->stride;
+        if (UNROLL && n == AT_ONCE) {
+            FOR_SPAN(k, 0, t->full)
+                add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, AT_ONCE, W, s[k], &a[k], &b[k]);
+        } else {
+            FOR_SPAN(k, 0, t->full)
+                add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, n, W, s[k], &a[k], &b[k]);
+        }
+        FOR_SPAN(k, t->full, t->span)
+            add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, n, valid_of(p, t, k), s[k], &a[k], &b[k]);
+        row += n;
+        if (row % CHAIN == 0 || row == t->runs)
+            carry(0, t->span, a, b, a1, b1);
+        if (row % (CHAIN * CHAINS) == 0 || row == t->runs) {
+            FOR_SPAN(k, 0, t->span) {
+                total[k].dy = pair_add(total[k].dy, a1[k]);
+                total[k].dyd = pair_add(total[k].dyd, b1[k]);
+                a1[k] = b1[k] = (acc)(0.0f);
+            }
+        }
+    }
+}
+#endif
 
 /* backward_reduce: Σdy and Σ dy·((x − m) − c) of each part → partials f32[parts][4][groups], two pairs.
  * Reads x and dy once: 8 bytes an element. */
@@ -601,78 +1267,111 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_redu
 {
     const problem p = arguments;
     local dots scratch[WG];
-    walk w = walk_start(&p);
-    x += p.x;
-    dy += p.dy;
-    dots t;
-    t.dy.hi = t.dy.lo = t.dyd.hi = t.dyd.lo = (acc)(0.0f);
-    if (w.left > 0) {
-        source s = source_of(&p, &w, mean, resid, scale);
-        while (w.left > 0) {
-            uint vectors = (uint)min(w.left, (ulong)(CHAIN * CHAINS));
-            vec a1 = (vec)(0.0f), b1 = (vec)(0.0f);
-            for (uint k1 = 0; k1 < vectors; k1 += CHAIN) {
-                vec a = (vec)(0.0f), b = (vec)(0.0f);
-                uint end = min(vectors, k1 + CHAIN);
-                for (uint k = k1; k < end; k++) {
-                    uint valid = walk_valid(&w);
-                    vec g = load(dy + w.at + w.i, valid, (vec)(0.0f));
-                    vec v = load(x + w.at + w.i, valid, (vec)(s.m));
-                    a += g;
-                    b += g * ((v - (vec)(s.m)) - (vec)(s.c));
-                    walk_next(&w);
-                }
-                a1 += a;
-                b1 += b;
-            }
-            t.dy = pair_add(t.dy, REDUCE(a1));
-            t.dyd = pair_add(t.dyd, REDUCE(b1));
-            w.left -= vectors;
+    uint part;
+    tile t = tile_of(&p, tile_id(&p, get_group_id(0), &part), part);
+    source s[SPAN];
+    dots total[SPAN];
+    FOR_SPAN(k, 0, p.span) {
+        uint valid = valid_of(&p, &t, k);
+        if (valid > 0)
+            s[k] = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+    }
+    dots_of(&p, &t, x + p.x, dy + p.dy, s, total);
+    FOR_SPAN(k, 0, p.span) {
+        dots sum = dots_merge_work_group(total[k], MERGED(&p), scratch);
+        uint valid = valid_of(&p, &t, k);
+        if (get_local_id(0) < MERGED(&p) && valid > 0) {
+            global float *out = partials + p.partials + (ulong)part * DOTS_PLANES * p.groups + group_of(&t, k);
+            PUT(out, valid, sum.dy.hi);
+            PUT(out + p.groups, valid, sum.dy.lo);
+            PUT(out + 2 * p.groups, valid, sum.dyd.hi);
+            PUT(out + 3 * p.groups, valid, sum.dyd.lo);
         }
     }
-    t = dots_merge_work_group(t, w.merged, scratch);
-    if (get_local_id(0) >= w.merged || w.valid_groups == 0)
-        return;
-    global float *out = partials + p.partials + (ulong)w.part * DOTS_PLANES * p.groups + w.group;
-    PUT(out, p.groups, t.dy.hi);
-    PUT(out + p.groups, p.groups, t.dy.lo);
-    PUT(out + 2 * p.groups, p.groups, t.dyd.hi);
-    PUT(out + 3 * p.groups, p.groups, t.dyd.lo);
 }
 
-/* backward_apply: dx = f·dy + (q·((x − m) − c) + r) with f = weight·rstd, q = −f·rstd·mean(dy·x̂), r = −f·mean(dy), folded
- * once a lane. Reads x and dy, writes dx: 12 bytes an element; FROZEN: q = r = 0, x is not read, 8 bytes. */
+/* Σdy, Σ dy·x̂ and the count of group g, as backward_finish left them. */
+static sums sums_of(const problem *p, ulong g, uint valid, global const float *in, acc *count)
+{
+    sums t;
+    in += p->sums + g;
+    *count = GET(in, valid) + GET(in + p->groups, valid);
+    t.dy = GET(in + 2 * p->groups, valid);
+    t.dyx = GET(in + 3 * p->groups, valid);
+    return t;
+}
+
+/* backward_apply: dx from dy, x and the sums. Reads x and dy, writes dx: 12 bytes an element; FROZEN: x is not read, 8 bytes. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_apply)(
     problem arguments, global const float *x, global const float *dy, global float *dx, global const float *mean,
-    global const float *resid, global const float *scale, global const float *weight, global const float *sums)
+    global const float *resid, global const float *scale, global const float *weight, global const float *sums_in)
 {
     const problem p = arguments;
-    walk w = walk_start(&p);
-    if (w.left == 0)
-        return;
     x += p.x;
     dy += p.dy;
     dx += p.out;
-    source s = source_of(&p, &w, mean, resid, scale);
-    acc f = s.rstd, q = (acc)(0.0f), r = (acc)(0.0f);
-    if (p.flags & HAS_WEIGHT)
-        f *= get(weight + p.weight, &w);
+    uint part;
+    tile t = tile_of(&p, tile_id(&p, get_num_groups(0) - 1 - get_group_id(0), &part), part);
     if (p.flags & FROZEN) {
-        for (; w.left > 0; w.left--, walk_next(&w)) {
-            uint valid = walk_valid(&w);
-            store(dx + w.at + w.i, valid, load(dy + w.at + w.i, valid, (vec)(0.0f)) * (vec)(f));
+        forward_factors f[SPAN];
+        FOR_SPAN(k, 0, t.span) {
+            uint valid = valid_of(&p, &t, k);
+            source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+            f[k] = fold_frozen(&p, group_of(&t, k), valid, s, weight);
         }
-        return;
+        forward_tile(&p, &t, f, dy, dx);
+    } else {
+        backward_factors b[SPAN];
+        FOR_SPAN(k, 0, t.span) {
+            uint valid = valid_of(&p, &t, k);
+            acc count;
+            source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+            sums d = sums_of(&p, group_of(&t, k), valid, sums_in, &count);
+            b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight);
+        }
+        backward_tile(&p, &t, b, x, dy, dx);
     }
-    global const float *plane = sums + p.sums;
-    acc count = get(plane, &w) + get(plane + p.groups, &w);
-    r = -f * (get(plane + 2 * p.groups, &w) / count);
-    q = -f * s.rstd * (get(plane + 3 * p.groups, &w) / count);
-    for (; w.left > 0; w.left--, walk_next(&w)) {
-        uint valid = walk_valid(&w);
-        vec g = load(dy + w.at + w.i, valid, (vec)(0.0f));
-        vec v = load(x + w.at + w.i, valid, (vec)(0.0f));
-        store(dx + w.at + w.i, valid, g * (vec)(f) + (((v - (vec)(s.m)) - (vec)(s.c)) * (vec)(q) + (vec)(r)));
+}
+
+/* backward_fused: reduce, finish and apply of whole groups, one work-group after another. Reads x and dy from memory once if a
+ * work-group's groups stay in the cache, and writes dx: 12 bytes an element, and 8 that the cache serves. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fused)(
+    problem arguments, global const float *x, global const float *dy, global float *dx, global const float *mean,
+    global const float *resid, global const float *scale, global const float *weight, global float *sums_out,
+    global float *dweight, global float *dbias)
+{
+    const problem p = arguments;
+    local dots scratch[WG];
+    x += p.x;
+    dy += p.dy;
+    dx += p.out;
+    ulong last = cut(p.tiles, (uint)get_group_id(0) + 1, p.blocks);
+    for (ulong id = cut(p.tiles, (uint)get_group_id(0), p.blocks); id < last; id++) {
+        tile t = tile_of(&p, id, 0);
+        source s[SPAN];
+        dots total[SPAN];
+        backward_factors b[SPAN];
+        FOR_SPAN(k, 0, p.span) {
+            uint valid = valid_of(&p, &t, k);
+            if (valid > 0)
+                s[k] = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+        }
+        dots_of(&p, &t, x, dy, s, total);
+        FOR_SPAN(k, 0, p.span) {
+            dots sum = dots_merge_work_group(total[k], MERGED(&p), scratch);
+            uint valid = valid_of(&p, &t, k);
+            sums d;
+            d.dy = d.dyx = (acc)(0.0f);
+            if (get_local_id(0) < MERGED(&p) && valid > 0)
+                d = backward_finish(&p, group_of(&t, k), valid, sum, s[k].rstd, sums_out, dweight, dbias);
+            d.dy = share(d.dy, MERGED(&p), (local acc *)scratch);
+            d.dyx = share(d.dyx, MERGED(&p), (local acc *)scratch);
+            if (valid > 0) {
+                float2 n = count_split(p.count);
+                b[k] = fold_backward(&p, group_of(&t, k), valid, s[k], d, (acc)(n.x + n.y), weight);
+            }
+        }
+        backward_tile(&p, &t, b, x, dy, dx);
     }
 }
 #endif /* CLNORM_SEGMENTS || CLNORM_COLUMNS */
@@ -719,39 +1418,8 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_finis
             t = moments_merge(t, get_partial(&p, partials, k, g));
     }
     t = moments_merge_work_group(t, p.lanes, scratch);
-    if (across > 0 || g >= p.groups)
-        return;
-    float m = 0.0f, c = 0.0f, v = 0.0f;
-    if (t.n > 0) {
-        pair e = pair_divide(t.s, t.n);
-        pair mean_pair = two_sum(t.m, e.hi);
-        mean_pair = two_sum(mean_pair.hi, mean_pair.lo + e.lo);
-        m = mean_pair.hi;
-        c = mean_pair.lo;
-        v = t.var.hi + t.var.lo;
-        v = v < 0.0f ? 0.0f : v;
-    }
-    float r = rstd_of(v, p.eps);
-    if (p.flags & WRITE_STATISTICS) {
-        global float *out = statistics + p.statistics + g;
-        float2 n = count_split(t.n);
-        out[0] = n.x;
-        out[p.groups] = n.y;
-        out[2 * p.groups] = m;
-        out[3 * p.groups] = c;
-        out[4 * p.groups] = v;
-    }
-    if (p.flags & WRITE_STATE) {
-        state[p.state + g] = m;
-        state[p.state + p.groups + g] = c;
-        state[p.state + 2 * p.groups + g] = r;
-    }
-    if (p.flags & WRITE_MEAN)
-        mean[p.mean_out + g] = m + c;
-    if (p.flags & WRITE_VAR)
-        var[p.var_out + g] = v;
-    if (p.flags & WRITE_RSTD)
-        rstd[p.rstd_out + g] = r;
+    if (across == 0 && g < p.groups)
+        (void)forward_finish(&p, g, 1, t, statistics, state, mean, var, rstd);
 }
 
 /* (1 − f)·old + f·(batch + rest) = old + f·((batch − old) + rest), rounded about once. The ends are exact, so that f = 1 forgets even
@@ -797,15 +1465,14 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_commi
 
 /* groups_backward_finish: adds the parts of each group in their order → sums f32[4][groups], dweight, dbias as flagged. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_finish(
-    problem arguments, global const float *partials, global const float *scale, global float *sums, global float *dweight,
+    problem arguments, global const float *partials, global const float *scale, global float *sums_out, global float *dweight,
     global float *dbias)
 {
     const problem p = arguments;
     local dots scratch[WG];
     uint along = (uint)get_local_id(0) % p.lanes, across = (uint)get_local_id(0) / p.lanes, rows = WG / p.lanes;
     ulong g = get_group_id(0) * (ulong)p.lanes + along;
-    dots t;
-    t.dy.hi = t.dy.lo = t.dyd.hi = t.dyd.lo = 0.0f;
+    dots t = dots_none();
     if (g < p.groups) {
         uint first = (uint)((ulong)p.parts * across / rows), last = (uint)((ulong)p.parts * (across + 1) / rows);
         for (uint k = first; k < last; k++) {
@@ -824,16 +1491,6 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_fini
     float r = scale[p.scale + g];
     if (p.flags & SCALE_IS_VAR)
         r = rstd_of(r, p.eps);
-    float dy = pair_value(t.dy), dyx = pair_value(t.dyd) * r;
-    float2 n = count_split(p.count);
-    global float *out = sums + p.sums + g;
-    out[0] = n.x;
-    out[p.groups] = n.y;
-    out[2 * p.groups] = dy;
-    out[3 * p.groups] = dyx;
-    if (p.flags & WRITE_DWEIGHT)
-        dweight[p.dweight + g] = dyx;
-    if (p.flags & WRITE_DBIAS)
-        dbias[p.dbias + g] = dy;
+    (void)backward_finish(&p, g, 1, t, r, sums_out, dweight, dbias);
 }
 #endif /* CLNORM_GROUPS */

@@ -169,6 +169,7 @@ static clnorm_status open_on(clnorm_device *device, cl_context context, cl_devic
     clnorm_status status = describe_device(id, &device->info, &impl->tuning);
     if (status == CLNORM_OK) {
         cl_int code;
+        impl->cache_bytes = device_number(id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE, sizeof(cl_ulong));
         impl->queue = clCreateCommandQueue(context, id, 0, &code);
         if (code != CL_SUCCESS)
             status = cln_cl_fail("clCreateCommandQueue", code);

@@ -8,19 +8,30 @@
 struct cln_geometry {
     uint32_t parts_outer, parts_inner; /* a group is cut into parts_outer × parts_inner parts */
     uint32_t lanes;                    /* work-items of a work-group along a run or a row */
+    uint32_t span;                     /* groups (columns: vectors of groups) that a work-item takes */
+    uint64_t tiles;                    /* of so many groups */
+    uint32_t blocks;                   /* fused: work-groups that share the tiles */
     uint64_t work_groups;
     uint32_t work_group_size;
 };
 
-/* For the kernels that walk the tensor. most_parts bounds parts_outer · parts_inner except where 32-bit inner offsets need more. */
-struct cln_geometry cln_geometry_tensor(const struct cln_view *view, const struct cln_tuning *tuning,
-                                        uint32_t compute_units, uint32_t most_parts);
-/* The most partials a group that a batch of this view's size or a smaller one is cut into. */
-uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_tuning *tuning, uint32_t compute_units);
+/* What a cut depends on beside the view. */
+struct cln_cutter {
+    const struct cln_tuning *tuning;
+    uint32_t compute_units;
+};
+
+/* For the kernels that reduce parts of groups to partials. */
+struct cln_geometry cln_geometry_reduce(const struct cln_view *view, const struct cln_cutter *cutter);
+/* For the kernels that normalize with statistics that are there. */
+struct cln_geometry cln_geometry_apply(const struct cln_view *view, const struct cln_cutter *cutter);
+/* Why a call of `tensors` inputs cannot run as one kernel that takes whole groups; NULL, with the geometry, if it can. */
+const char *cln_geometry_fused(const struct cln_view *view, const struct cln_cutter *cutter, uint32_t tensors,
+                               struct cln_geometry *g);
 /* For the kernels with one value a group, merging `parts` partials. */
 struct cln_geometry cln_geometry_groups(const struct cln_view *view, const struct cln_tuning *tuning, uint32_t parts);
 
-/* Most partials a group. */
-enum { CLN_MOST_PARTIALS = 256 };
+/* The most partials a group that a batch of this view's size or a smaller one is cut into. */
+uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_cutter *cutter);
 
 #endif

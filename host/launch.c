@@ -45,6 +45,13 @@ static cl_uint flag_if(const struct cln_op *op, enum cln_role role, enum cln_fla
     return cln_bound(op, role) ? (cl_uint)flag : 0;
 }
 
+/* What a forward writes of its statistics. */
+static cl_uint forward_outputs(const struct cln_op *op)
+{
+    return flag_if(op, CLN_STATE, CLN_WRITE_STATE) | flag_if(op, CLN_MEAN, CLN_WRITE_MEAN) |
+           flag_if(op, CLN_VAR, CLN_WRITE_VAR) | flag_if(op, CLN_RSTD, CLN_WRITE_RSTD);
+}
+
 /* The three arrays of a call's source of statistics. */
 struct source {
     enum cln_role mean, resid, scale;
@@ -100,10 +107,13 @@ static struct cln_problem problem_of(const struct cln_op *op, const struct cln_g
         .outer_stride = v->outer_stride,
         .group_stride = v->group_stride,
         .count = cln_view_count(v),
+        .tiles = g->tiles,
         .flags = from.flags,
         .parts_outer = g->parts_outer,
         .parts_inner = g->parts_inner,
         .lanes = g->lanes,
+        .span = g->span,
+        .blocks = g->blocks,
         .found = CLNORM_FOUND_NONFINITE,
         .eps = op->eps,
     };
@@ -140,14 +150,65 @@ static void push_zero(struct batch *b, enum cln_role role, size_t planes)
 
 /* ---- steps ---- */
 
+static struct cln_cutter cutter_of(const clnorm_device_info *info, const struct cln_cl_device *device)
+{
+    return (struct cln_cutter){&device->tuning, info->compute_units};
+}
+
 static struct cln_geometry reduction_geometry(const struct batch *b)
 {
-    return cln_geometry_tensor(&b->op->view, &b->device->tuning, b->info->compute_units, CLN_MOST_PARTIALS);
+    struct cln_cutter cutter = cutter_of(b->info, b->device);
+    return cln_geometry_reduce(&b->op->view, &cutter);
 }
 
 static struct cln_geometry apply_geometry(const struct batch *b)
 {
-    return cln_geometry_tensor(&b->op->view, &b->device->tuning, b->info->compute_units, UINT32_MAX);
+    struct cln_cutter cutter = cutter_of(b->info, b->device);
+    return cln_geometry_apply(&b->op->view, &cutter);
+}
+
+/* Stores past a CPU's cache when the call's tensors are more than it holds. */
+static cl_uint stream_flag(const struct batch *b, uint64_t tensors)
+{
+    const struct cln_view *v = &b->op->view;
+    int larger = cln_view_elements(v) * sizeof(float) * tensors > b->device->cache_bytes;
+    return b->info->kind == CLNORM_CLASS_CPU && larger ? CLN_STREAM : 0;
+}
+
+/* Whole groups in one kernel, in place of the first three steps of a forward or a backward. */
+static int push_forward_fused(struct batch *b)
+{
+    const struct cln_op *op = b->op;
+    static const enum cln_step steps[] = {CLN_STEP_STATISTICS, CLN_STEP_FINISH, CLN_STEP_APPLY};
+    struct cln_cutter cutter = cutter_of(b->info, b->device);
+    struct cln_geometry g;
+    if (op->step_count < 3 || memcmp(op->steps, steps, sizeof steps) != 0 ||
+        cln_geometry_fused(&op->view, &cutter, 1, &g))
+        return 0;
+    struct cln_problem p = problem_of(op, &g);
+    p.flags = CLN_WRITE_STATISTICS | forward_outputs(op) | flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) |
+              flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
+    PUSH(b, FORWARD_FUSED, &p, &g, CLN_X, CLN_Y, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD, CLN_WEIGHT,
+         CLN_BIAS);
+    return 3;
+}
+
+static int push_backward_fused(struct batch *b)
+{
+    const struct cln_op *op = b->op;
+    static const enum cln_step steps[] = {CLN_STEP_REDUCE, CLN_STEP_REDUCE_FINISH, CLN_STEP_BACKWARD_APPLY};
+    struct cln_cutter cutter = cutter_of(b->info, b->device);
+    struct cln_geometry g;
+    if (op->step_count < 3 || memcmp(op->steps, steps, sizeof steps) != 0 || op->source == CLN_FROM_RUNNING ||
+        cln_geometry_fused(&op->view, &cutter, 2, &g))
+        return 0;
+    struct cln_problem p = problem_of(op, &g);
+    struct source from = source_of(op);
+    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) |
+               flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS) | stream_flag(b, 3);
+    PUSH(b, BACKWARD_FUSED, &p, &g, CLN_X, CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_SUMS,
+         CLN_DWEIGHT, CLN_DBIAS);
+    return 3;
 }
 
 static void push_reduction(struct batch *b, enum cln_step step)
@@ -180,8 +241,7 @@ static void push_forward_finish(struct batch *b, enum cln_step step)
         flags = CLN_PARTS_ARE_GATHERED;
     }
     if (step != CLN_STEP_MERGE)
-        flags |= flag_if(op, CLN_STATE, CLN_WRITE_STATE) | flag_if(op, CLN_MEAN, CLN_WRITE_MEAN) |
-                 flag_if(op, CLN_VAR, CLN_WRITE_VAR) | flag_if(op, CLN_RSTD, CLN_WRITE_RSTD);
+        flags |= forward_outputs(op);
     struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, parts);
     struct cln_problem p = problem_of(op, &g);
     p.flags = flags;
@@ -197,7 +257,7 @@ static void push_forward_apply(struct batch *b)
     struct cln_geometry g = apply_geometry(b);
     struct cln_problem p = problem_of(op, &g);
     struct source from = source_of(op);
-    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | flag_if(op, CLN_BIAS, CLN_HAS_BIAS);
+    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
     PUSH(b, FORWARD_APPLY, &p, &g, CLN_X, CLN_Y, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_BIAS);
 }
 
@@ -225,7 +285,7 @@ static void push_backward_finish(struct batch *b)
     struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, parts);
     struct cln_problem p = problem_of(op, &g);
     p.parts = parts;
-    p.flags |= flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) | flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS);
+    p.flags |= CLN_WRITE_SUMS | flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) | flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS);
     PUSH(b, BACKWARD_FINISH, &p, &g, CLN_PARTIALS, source_of(op).scale, CLN_SUMS, CLN_DWEIGHT, CLN_DBIAS);
 }
 
@@ -235,7 +295,8 @@ static void push_backward_apply(struct batch *b)
     struct cln_geometry g = apply_geometry(b);
     struct cln_problem p = problem_of(op, &g);
     struct source from = source_of(op);
-    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (op->source == CLN_FROM_RUNNING ? CLN_FROZEN : 0u);
+    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (op->source == CLN_FROM_RUNNING ? CLN_FROZEN : 0u) |
+               stream_flag(b, 3);
     PUSH(b, BACKWARD_APPLY, &p, &g, cln_bound(op, CLN_X) ? CLN_X : CLN_DY, CLN_DY, CLN_DX, from.mean, from.resid,
          from.scale, CLN_WEIGHT, CLN_SUMS);
 }
@@ -352,7 +413,10 @@ clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op)
     const clnorm_cl_stream *stream = op->stream;
     struct batch b = {.plan = plan->impl, .device = plan->device->impl, .op = op, .info = &plan->device->info};
     cl_command_queue queue = stream ? stream->queue : b.device->queue;
-    for (int i = 0; i < op->step_count; i++)
+    int fused = push_forward_fused(&b);
+    if (fused == 0)
+        fused = push_backward_fused(&b);
+    for (int i = fused; i < op->step_count; i++)
         push_step(&b, op->steps[i]);
     if (b.code != CL_SUCCESS)
         return cln_cl_fail("clSetKernelArg", b.code);
@@ -364,24 +428,15 @@ clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op)
 
 size_t cln_cl_partials_bytes(const clnorm_plan *plan)
 {
-    const struct cln_cl_device *device = plan->device->impl;
-    uint64_t parts = cln_geometry_partials(&plan->view, &device->tuning, plan->device->info.compute_units);
-    return (size_t)parts * CLN_MOMENTS_PLANES * plan->view.groups * sizeof(float);
+    struct cln_cutter cutter = cutter_of(&plan->device->info, plan->device->impl);
+    return (size_t)cln_geometry_partials(&plan->view, &cutter) * CLN_MOMENTS_PLANES * plan->view.groups * sizeof(float);
 }
 
 void cln_cl_explain(clnorm_plan *plan)
 {
-    const struct cln_cl_device *device = plan->device->impl;
-    uint32_t units = plan->device->info.compute_units;
-    struct cln_geometry r = cln_geometry_tensor(&plan->view, &device->tuning, units, CLN_MOST_PARTIALS);
-    struct cln_geometry a = cln_geometry_tensor(&plan->view, &device->tuning, units, UINT32_MAX);
-    int is_segments = plan->view.family == CLN_SEGMENTS;
-    snprintf(plan->explain, sizeof plan->explain,
-             "%s, %s, vectors of %u, work-groups of %u; %u parts a group\n"
-             "forward: statistics (%llu work-groups), finish, apply (%llu), commit: x read twice, y written once\n"
-             "backward: reduce (%llu), finish, apply (%llu): x and dy read twice, dx written once\n",
-             plan->device->info.id, is_segments ? "segments" : "columns",
-             is_segments ? device->tuning.segments_width : device->tuning.columns_width, r.work_group_size,
-             r.parts_outer * r.parts_inner, (unsigned long long)r.work_groups, (unsigned long long)a.work_groups,
-             (unsigned long long)r.work_groups, (unsigned long long)a.work_groups);
+    struct cln_cutter cutter = cutter_of(&plan->device->info, plan->device->impl);
+    struct cln_geometry r = cln_geometry_reduce(&plan->view, &cutter), a = cln_geometry_apply(&plan->view, &cutter), f;
+    const char *why = cln_geometry_fused(&plan->view, &cutter, 1, &f);
+    snprintf(plan->explain, sizeof plan->explain, "%s %s %llu %llu %llu\n", plan->device->info.id, why ? why : "fused",
+             (unsigned long long)r.work_groups, (unsigned long long)a.work_groups, (unsigned long long)f.work_groups);
 }

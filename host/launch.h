@@ -14,10 +14,13 @@ struct cln_problem {
     cl_ulong sums, dweight, dbias;
     cl_ulong groups, outers, inners, outer_stride, group_stride;
     cl_ulong count;
+    cl_ulong tiles;
     cl_uint flags;
     cl_uint parts_outer, parts_inner;
     cl_uint lanes;
     cl_uint parts;
+    cl_uint span;
+    cl_uint blocks;
     cl_uint found;
     cl_float eps, factor;
 };
@@ -37,7 +40,9 @@ enum cln_flag {
     CLN_WRITE_DBIAS = 2048,
     CLN_PARTS_ARE_GATHERED = 4096,
     CLN_UNBIASED = 8192,
-    CLN_GUARD_FINITE = 16384
+    CLN_GUARD_FINITE = 16384,
+    CLN_WRITE_SUMS = 32768,
+    CLN_STREAM = 65536
 };
 
 /* Planes of the largest partials, those of the statistics (kernels.cl). */

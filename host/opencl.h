@@ -29,8 +29,10 @@ enum cln_program {
 #define CLN_FAMILY_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(FORWARD_STATISTICS, "forward_statistics")                                                                   \
     KERNEL(FORWARD_APPLY, "forward_apply")                                                                             \
+    KERNEL(FORWARD_FUSED, "forward_fused")                                                                             \
     KERNEL(BACKWARD_REDUCE, "backward_reduce")                                                                         \
-    KERNEL(BACKWARD_APPLY, "backward_apply")
+    KERNEL(BACKWARD_APPLY, "backward_apply")                                                                           \
+    KERNEL(BACKWARD_FUSED, "backward_fused")
 #define CLN_GROUPS_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(FORWARD_FINISH, "forward_finish")                                                                           \
     KERNEL(FORWARD_COMMIT, "forward_commit")                                                                           \
@@ -47,6 +49,7 @@ struct cln_cl_device {
     cl_context context;
     cl_device_id id;
     cl_command_queue queue; /* in-order, the device's own */
+    cl_ulong cache_bytes;   /* of global memory */
     struct cln_tuning tuning;
     pthread_mutex_t lock; /* guards the rest */
     cl_program programs[CLN_PROGRAM_COUNT];

@@ -30,17 +30,24 @@ void cln_kernel_name(enum cln_kernel kernel, enum cln_family family, char *name,
     snprintf(name, size, "%s_%s", prefixes[cln_kernel_program(kernel, family)], steps[kernel]);
 }
 
+#define OPTIONS "-cl-std=CL1.2 -D%s"
+
 static void make_options(const struct cln_tuning *t, enum cln_program which, char *options, size_t size)
 {
-    uint32_t width = 1, group = t->groups_group;
-    if (which == CLN_PROGRAM_SEGMENTS) {
-        width = t->segments_width;
-        group = t->segments_group;
-    } else if (which == CLN_PROGRAM_COLUMNS) {
-        width = t->columns_width;
-        group = t->columns_group;
+    switch (which) {
+    case CLN_PROGRAM_SEGMENTS:
+        snprintf(options, size, OPTIONS " -DW=%u -DWG=%u -DSPAN=%u", macros[which], t->segments_width,
+                 t->segments_group, t->segments_span);
+        break;
+    case CLN_PROGRAM_COLUMNS:
+        snprintf(options, size, OPTIONS " -DW=%u -DWG=%u -DSPAN=%u", macros[which], t->columns_width, t->columns_group,
+                 t->columns_span);
+        break;
+    case CLN_PROGRAM_GROUPS:
+    case CLN_PROGRAM_COUNT:
+        snprintf(options, size, OPTIONS " -DW=1 -DWG=%u", macros[which], t->groups_group);
+        break;
     }
-    snprintf(options, size, "-cl-std=CL1.2 -D%s -DW=%u -DWG=%u", macros[which], width, group);
 }
 
 static clnorm_status build_failed(cl_program program, cl_device_id id, const char *options, cl_int code)

@@ -13,22 +13,22 @@ static const struct {
     const char *vendor, *platform;
     struct cln_tuning tuning;
 } rows[] = {
-    {CLNORM_CLASS_CPU, NULL, "rusticl", {4, 64, 4, 64, 16, 64, 2}},
-    {CLNORM_CLASS_CPU, NULL, NULL, {16, 1, 16, 1, 1, 16, 4}},
-    {CLNORM_CLASS_GPU, "NVIDIA", NULL, {4, 256, 4, 256, 32, 64, 8}},
-    {CLNORM_CLASS_GPU, "Advanced Micro Devices", NULL, {4, 256, 4, 256, 32, 64, 8}},
-    {CLNORM_CLASS_GPU, "Intel", NULL, {4, 128, 4, 128, 16, 64, 8}},
-    {CLNORM_CLASS_GPU, "ARM", NULL, {4, 64, 4, 64, 16, 64, 4}},
-    {CLNORM_CLASS_GPU, NULL, NULL, {4, 64, 4, 64, 16, 64, 8}},
-    {CLNORM_CLASS_ACCELERATOR, NULL, NULL, {4, 64, 4, 64, 16, 64, 4}},
+    {CLNORM_CLASS_CPU, NULL, "rusticl", {4, 64, 1, 4, 64, 16, 1, 64, 1024, 2}},
+    {CLNORM_CLASS_CPU, NULL, NULL, {16, 1, 64, 16, 1, 1, 64, 16, 8192, 4}},
+    {CLNORM_CLASS_GPU, "NVIDIA", NULL, {4, 256, 1, 2, 256, 32, 1, 64, 128, 8}},
+    {CLNORM_CLASS_GPU, "Advanced Micro Devices", NULL, {4, 256, 1, 2, 256, 32, 1, 64, 128, 8}},
+    {CLNORM_CLASS_GPU, "Intel", NULL, {4, 128, 1, 2, 128, 16, 1, 64, 64, 8}},
+    {CLNORM_CLASS_GPU, "ARM", NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 4}},
+    {CLNORM_CLASS_GPU, NULL, NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 8}},
+    {CLNORM_CLASS_ACCELERATOR, NULL, NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 4}},
 };
 
-#define ROW_FORMAT "segments w%u g%u columns w%u g%u l%u groups g%u waves %u"
+#define ROW_FORMAT "segments w%u g%u s%u columns w%u g%u l%u s%u groups g%u fused %u waves %u"
 
 void cln_tuning_format(const struct cln_tuning *t, char *text, size_t size)
 {
-    snprintf(text, size, ROW_FORMAT, t->segments_width, t->segments_group, t->columns_width, t->columns_group,
-             t->columns_lanes, t->groups_group, t->waves);
+    snprintf(text, size, ROW_FORMAT, t->segments_width, t->segments_group, t->segments_span, t->columns_width,
+             t->columns_group, t->columns_lanes, t->columns_span, t->groups_group, t->fused_kib, t->waves);
 }
 
 static int power_of_two(uint32_t n, uint32_t most)
@@ -41,20 +41,22 @@ static int valid(const struct cln_tuning *t, uint32_t most_group)
     return power_of_two(t->segments_width, 16) && power_of_two(t->columns_width, 16) &&
            power_of_two(t->segments_group, most_group) && power_of_two(t->columns_group, most_group) &&
            power_of_two(t->columns_lanes, t->columns_group) && power_of_two(t->groups_group, most_group) &&
+           power_of_two(t->segments_span, 64) && power_of_two(t->columns_span, 64) && t->fused_kib <= 1u << 20 &&
            t->waves >= 1 && t->waves <= 1024;
 }
 
 static clnorm_status parse(const char *text, uint32_t most_group, struct cln_tuning *t)
 {
     int end = 0;
-    int fields = sscanf(text, ROW_FORMAT "%n", &t->segments_width, &t->segments_group, &t->columns_width,
-                        &t->columns_group, &t->columns_lanes, &t->groups_group, &t->waves, &end);
-    if (fields != 7 || text[end] || !valid(t, most_group))
-        return cln_fail(
-            CLNORM_E_ENUM,
-            "CLNORM_TUNING is \"%s\" but must be like \"segments w4 g64 columns w4 g64 l16 groups g64 waves 8\", "
-            "widths up to 16, work-groups up to %u, all but waves powers of two",
-            text, most_group);
+    int fields = sscanf(text, ROW_FORMAT "%n", &t->segments_width, &t->segments_group, &t->segments_span,
+                        &t->columns_width, &t->columns_group, &t->columns_lanes, &t->columns_span, &t->groups_group,
+                        &t->fused_kib, &t->waves, &end);
+    if (fields != 10 || text[end] || !valid(t, most_group))
+        return cln_fail(CLNORM_E_ENUM,
+                        "CLNORM_TUNING is \"%s\" but must be like \"segments w4 g64 s1 columns w4 g64 l16 s1 groups "
+                        "g64 fused 64 waves 8\", "
+                        "widths up to 16, work-groups up to %u, spans up to 64, all but fused and waves powers of two",
+                        text, most_group);
     return CLNORM_OK;
 }
 

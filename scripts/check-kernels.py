@@ -105,17 +105,20 @@ def nvidia(arguments, options, folder):
 def gpu_variants(tuning):
     """The build options of every row of the tuning table that is not for CPUs."""
     text = tuning.read_text()
-    row = r"\{CLNORM_CLASS_(\w+), [^{}]*\{(\d+), (\d+), (\d+), (\d+), \d+, (\d+), \d+\}\}"
+    row = r"\{CLNORM_CLASS_(\w+), [^{}]*\{([\d, ]+)\}\}"
     rows = re.findall(row, text)
     if not rows or len(rows) != text.count("{CLNORM_CLASS_"):
         raise Failure(f"the rows of {tuning} are not of the form that this script reads")
     variants = set()
-    for kind, segments_width, segments_group, columns_width, columns_group, groups_group in rows:
+    for kind, numbers in rows:
         if kind != "CPU":
-            variants.add(("SEGMENTS", int(segments_width), int(segments_group)))
-            variants.add(("COLUMNS", int(columns_width), int(columns_group)))
-            variants.add(("GROUPS", 1, int(groups_group)))
-    return [[f"-DCLNORM_{family}", f"-DW={width}", f"-DWG={group}"] for family, width, group in sorted(variants)]
+            # struct cln_tuning, in its order
+            width, group, span, columns_width, columns_group, _, columns_span, groups_group, _, _ = numbers.split(", ")
+            variants.add(("SEGMENTS", width, group, span))
+            variants.add(("COLUMNS", columns_width, columns_group, columns_span))
+            variants.add(("GROUPS", "1", groups_group, "1"))
+    return [[f"-DCLNORM_{family}", f"-DW={width}", f"-DWG={group}", f"-DSPAN={span}"]
+            for family, width, group, span in sorted(variants, key=lambda v: (v[0], [int(n) for n in v[1:]]))]
 
 
 def find(name, given, path=None):
