@@ -118,11 +118,17 @@ example: bench/compare.py --shapes bench/shapes/resnet50.txt --out out/compariso
     for option in ("devices", "modes"):
         if not getattr(options, option):
             raise UsageError(f"--{option}: the list is empty")
-    options.label = pathlib.Path(options.shapes).stem + ("-warm" if options.warm else "")
+    options.label = "-".join([pathlib.Path(options.shapes).stem, *["warm"] * options.warm, *set_apart(options.devices)])
     options.cases = read_shapes(options.shapes)
     if options.page:
         check_page(options)
     return options
+
+
+def set_apart(devices):
+    """What names a run on other devices than the usual one, in pages and files."""
+    names = [] if devices == ["cpu"] else devices
+    return ["".join(c if c.isalnum() else "-" for c in name.lower()) for name in names]
 
 
 def read_shapes(path):
@@ -308,6 +314,7 @@ def compare(options, environments, programs):
         contender.close()
     result = {
         "shapes": options.label,
+        "cases": pathlib.Path(options.shapes).stem + "-warm" * options.warm,
         "machine": machine(),
         "buffers": "warm" if options.warm else "cold",
         "contenders": [c.label for c in contenders],

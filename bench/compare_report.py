@@ -137,7 +137,7 @@ def markdown(result, picture):
         rows = [row for row in result["rows"] if row["device"] == device]
         parts += [f"**{device}**: medians over the shapes, the worst shape in brackets.", summary(rows)]
         if device in picture:
-            parts.append(f"![Times over the limit on {device}, {result['shapes']}]({picture[device]})")
+            parts.append(f"![Times over the limit on {device}, {result['cases']}]({picture[device]})")
         parts += ["Every shape:", details(rows)]
     told = absences(result["rows"], result["missing"])
     if told:
@@ -242,11 +242,11 @@ def write(result, options, say):
     pictures = {}
     images = os.path.join(os.path.dirname(options.page) or ".", "images") if options.page else folder
     for device in dict.fromkeys(row["device"] for row in result["rows"]):
-        name = f"comparison-{result['shapes']}-{''.join(c if c.isalnum() else '-' for c in device.lower())}.svg"
+        name = f"comparison-{result['cases']}-{''.join(c if c.isalnum() else '-' for c in device.lower())}.svg"
         os.makedirs(images, exist_ok=True)
         rows = [row for row in result["rows"] if row["device"] == device]
         problem = write_plot(
-            rows, f"Time of a call over the limit: {result['shapes']}, clnorm on {device}", os.path.join(images, name)
+            rows, f"Time of a call over the limit: {result['cases']}, clnorm on {device}", os.path.join(images, name)
         )
         if problem:
             say(problem)

@@ -102,6 +102,15 @@ class Usage(Test):
                 self.assertIn(message, run.stderr)
         self.assertFalse(os.path.exists(os.path.join(self.folder, "out")))
 
+    def test_a_run_has_a_name(self):
+        path = self.write("few.txt", SHAPES)
+        for more, label in [
+            ([], "few"),
+            (["--warm"], "few-warm"),
+            (["--devices", "Portable,Intel(R) OpenCL"], "few-portable-intel-r--opencl"),
+        ]:
+            self.assertEqual(compare.read_options(["--shapes", path, *more]).label, label)
+
     def test_the_shapes_that_come_along_are_read(self):
         for path in (BENCH / "shapes").glob("*.txt"):
             with self.subTest(path=path.name):
