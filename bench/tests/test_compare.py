@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 import numpy as np
 
@@ -223,6 +224,71 @@ class Check(Test):
     def test_large_tensors_are_checked_in_part(self):
         reference = compare_run.Reference("ncs", (4, 5, 1 << 20), compare_run.make_inputs((4, 5, 1 << 20), 1))
         self.assertEqual(list(reference.channels), [0, 4])
+
+
+class Turn:
+    """Stands for a contender: answers from lists of seconds, each answer with the seconds it waited for a processor."""
+
+    def __init__(self, kind, answers, limits=(), device=None):
+        self.kind, self.device, self.name = kind, device, kind
+        self.answers, self.limits = list(answers), list(limits)
+        self.total = 0.0
+        self.log = []
+
+    def waited(self):
+        return self.total
+
+    def used(self):
+        return 0.0
+
+    def ask(self, line):
+        self.log.append(line)
+        if line.startswith("limit"):
+            return f"{self.limits.pop(0)} memcpy"
+        seconds, waited = self.answers.pop(0)
+        self.total += waited
+        return seconds
+
+
+class Turns(Test):
+    def test_a_turn_that_waited_is_taken_again(self):
+        contender = Turn("x", [("9 8", 1.0), ("3 4", 0.0), ("1", 0.0)])
+        self.assertEqual(compare_run.sample(contender, "train"), 3.0)
+        # It may be its own threads that wait for each other's processors.
+        always = Turn("x", [("5", 1.0)] * 10)
+        self.assertEqual(compare_run.sample(always, "train"), 5.0)
+        self.assertEqual(len(always.log), compare_run.TURNS_MAX)
+
+    def test_rounds(self):
+        ours = Turn("clnorm", [("2 3", 0.0), ("4", 0.0), ("6", 0.0)], [1.0, 0.5, 3.0, 4.0, 2.0, 2.0], "cpu")
+        peer = Turn("torch", [("8", 0.0), ("9", 0.0), ("10", 0.0)])
+        times, limits, ways = compare_run.take_turns([ours, peer], "infer", 3, 100)
+        self.assertEqual(times, {"clnorm": [2.0, 4.0, 6.0], "torch": [8.0, 9.0, 10.0]})
+        self.assertEqual((limits, ways), ({"cpu": [0.5, 3.0, 2.0]}, {"cpu": "memcpy"}))
+        self.assertEqual(ours.log, ["limit infer", "time infer", "limit infer"] * 3)
+
+    def test_a_slow_peer_sits_out(self):
+        rounds = compare_run.ROUNDS_MIN + 2
+        ours = Turn("clnorm", [("2", 0.0)] * rounds, [1.0] * 2 * rounds, "cpu")
+        peer = Turn("torch", [("8", 0.0)] * rounds)
+        # A clock that only the peer's turns move on: by a second each, of 4 seconds for both.
+        clock = unittest.mock.Mock(side_effect=lambda: float(peer.log.count("time infer")))
+        with unittest.mock.patch.object(compare_run.time, "monotonic", clock):
+            times, _, _ = compare_run.take_turns([ours, peer], "infer", rounds, 4.0)
+        self.assertEqual(times["torch"], [8.0] * compare_run.ROUNDS_MIN + [None] * 2)
+        self.assertEqual(times["clnorm"], [2.0] * rounds)
+
+    def test_a_busy_machine_is_told(self):
+        ours = Turn("clnorm", [("2", 0.0)] * 9, [1.0] * 18, "cpu")
+        options = argparse.Namespace(rounds=1, seconds=1.0)
+        seconds = iter([0.0, 50.0, 100.0, 100.0])
+        with unittest.mock.patch.object(compare_run, "others_seconds", lambda contenders: next(seconds)):
+            _, others = compare_run.take_quiet_turns([ours], "train", options)
+        self.assertEqual(others, 0.0)
+        seconds = iter(range(0, 1000, 10))
+        with unittest.mock.patch.object(compare_run, "others_seconds", lambda contenders: next(seconds)):
+            _, others = compare_run.take_quiet_turns([ours], "train", options)
+        self.assertGreater(others, compare_run.OTHERS_SHARE)
 
 
 WRONG = """
