@@ -163,11 +163,12 @@ def plot_script(rows, title):
         [r["ratio"] for r in rows if "ratio" in r]
         + [p["ms"] / r["limit_ms"] for r in rows for p in r["peers"].values()]
     )
+    width, height = 130 + 420 * len(modes), 115 + 320 * len(layouts)
+    left, right, bottom, top = 80 / width, 1 - 15 / width, 95 / height, 1 - 75 / height
     lines = [
-        f"set terminal svg size {120 + 420 * len(modes)},{110 + 330 * len(layouts)} dynamic font 'DejaVu Sans,12' "
-        "background rgb 'white' name 'comparison'",
-        f"set multiplot layout {len(layouts)},{len(modes)} title {quote(title)} font ',15' margins 0.06,0.99,0.17,0.90 "
-        "spacing 0.03,0.16",
+        f"set terminal svg size {width},{height} dynamic font 'DejaVu Sans,12' background rgb 'white' name 'comparison'",
+        f"set multiplot layout {len(layouts)},{len(modes)} title {quote(title)} font ',15' "
+        f"margins {left:.4f},{right:.4f},{bottom:.4f},{top:.4f} spacing {45 / width:.4f},{115 / height:.4f}",
         "set border 3 lc rgb '#555555'",
         "set grid ytics lc rgb '#dddddd' lt 1 lw 0.5",
         "set tics out nomirror scale 0.5",
