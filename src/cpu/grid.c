@@ -6,10 +6,10 @@ enum {
     LEAST_ROWS = 64,       /* of a part, columns */
     LEAST_PART = 8192,     /* elements of a part */
     LEAST_RUN = 1024,      /* elements of a band that follow each other */
-    TILE = 1 << 16,        /* elements of a band that stays in a core's own cache */
-    LEAST_CHUNK = 1 << 13, /* elements of a chunk */
-    MOST_CHUNK = 1 << 16,  /* */
-    CHUNKS = 64,           /* of a tensor */
+    TILE = 1 << 15,        /* elements of a band that stays in a core's own cache, with the next one */
+    CHUNKS = 64,           /* of a tensor, */
+    LEAST_CHUNK = 1 << 13, /* with at least so many elements */
+    MOST_CHUNK = 1 << 16,  /* and at most so many */
     PARTIALS = 3 << 15     /* sums that all parts together may keep: 768 KiB */
 };
 
@@ -28,7 +28,7 @@ static uint64_t most(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Neighbouring groups that make a tile, not counting that a tile must have long runs. */
+/* Neighbouring groups that make a tile, if its runs are long enough. */
 static uint64_t tile_of(const struct cln_view *v, unsigned tensors)
 {
     return TILE / tensors / most(1, v->outers * v->inners);
@@ -74,6 +74,8 @@ struct cln_grid cln_grid_make(const struct cln_view *v, unsigned tensors)
         }
     }
     g.chunk = divide_up(most(LEAST_CHUNK, least(elements / CHUNKS, MOST_CHUNK)), 16) * 16;
+    if (g.family == CLN_COLUMNS && g.chunk >= g.groups) /* whole rows */
+        g.chunk -= g.chunk % g.groups;
     g.chunks = divide_up(elements, g.chunk);
     return g;
 }

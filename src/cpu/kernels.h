@@ -30,7 +30,7 @@ struct cln_scalars {
 struct cln_stretch {
     uint64_t count, group, inner, groups, inners;
     size_t ahead;  /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
-    int streaming; /* stores are to bypass the cache */
+    int streaming; /* stores are to bypass the cache; cln_cpu_stream_end ends them */
 };
 
 /* Pointers are at the first element of the band or stretch; the planes of a band begin with its first group, those of a stretch with

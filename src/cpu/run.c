@@ -1,9 +1,10 @@
 /* Every call is at most a reading of the tensor (statistics, sums), steps on what it has of each group, and a writing. Where a band
- * of groups fits a core's cache all three are done band by band, and memory is read once. Otherwise each goes over the whole tensor,
- * reading and writing in the order of addresses; the second time backwards, so that what is still in the cache comes first. */
+ * of groups fits a core's cache all three are done band by band, and memory is read once. Otherwise each goes over the whole tensor in
+ * the order of addresses. */
 #include "cpu/run.h"
 
 #include "cpu/grid.h"
+#include "cpu/simd/simd.h"
 #include "cpu/steps.h"
 #include "cpu/threads.h"
 
@@ -15,7 +16,6 @@ struct call {
     int reads, writes; /* whether the call has such a step */
     enum cln_step reading, writing;
     int streaming; /* stores bypass the cache */
-    size_t threads;
 };
 
 static float *floats(const struct cln_op *op, enum cln_role role)
@@ -91,22 +91,17 @@ static void small_task(void *context, size_t i)
     small_steps(call, &s);
 }
 
-/* Chunk i of n as its thread would have taken it last: pthreadpool gives each thread neighbouring tasks, in rising order. */
-static size_t backwards(size_t i, size_t n, size_t threads)
-{
-    size_t t = i * threads / n, first = (t * n + threads - 1) / threads, last = ((t + 1) * n + threads - 1) / threads;
-    return first + (last - 1 - i);
-}
-
 static void write_task(void *context, size_t i)
 {
     const struct call *call = context;
     struct cln_share all = {call->plan, call->op, &call->grid, 0, 0};
     struct cln_scalars k = cln_cpu_scalars(&all);
-    uint64_t offset, chunk = call->reads ? backwards(i, (size_t)call->grid.chunks, call->threads) : i;
-    struct cln_stretch at = cln_grid_chunk(&call->grid, &call->op->view, chunk, &offset);
+    uint64_t offset;
+    struct cln_stretch at = cln_grid_chunk(&call->grid, &call->op->view, i, &offset);
     at.streaming = call->streaming;
     write_stretch(call, offset, at, &k);
+    if (call->streaming)
+        cln_cpu_stream_end();
 }
 
 /* A band through everything; while it is written the next one is fetched. */
@@ -127,12 +122,17 @@ static void tile_task(void *context, size_t i)
                              .streaming = call->streaming};
     for (uint64_t o = 0; o < v->outers; o++)
         write_stretch(call, o * v->outer_stride + s.first * v->group_stride, at, &k);
+    if (call->streaming)
+        cln_cpu_stream_end();
 }
 
 void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
 {
-    enum { SMALL = 1 << 16 }; /* elements below which waking threads costs more than they do */
-    struct call call = {.plan = plan, .op = op, .threads = cln_threads_count()};
+    enum {
+        SMALL = 1 << 16, /* elements below which waking threads costs more than they do, */
+        FEW = 1 << 12    /* and groups */
+    };
+    struct call call = {.plan = plan, .op = op};
     uint64_t elements = cln_view_elements(&op->view);
     for (int k = 0; k < op->step_count; k++) {
         enum cln_step step = op->steps[k];
@@ -155,7 +155,7 @@ void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     enum cln_parallel_hint hint = elements < SMALL ? CLN_ALONE : CLN_ON;
     if (call.reads)
         cln_parallel(bands * (size_t)cln_grid_parts(&call.grid), hint, read_task, &call);
-    cln_parallel(bands, bands < 4 ? CLN_ALONE : hint, small_task, &call);
+    cln_parallel(bands, op->view.groups < FEW ? CLN_ALONE : hint, small_task, &call);
     if (call.writes)
         cln_parallel((size_t)call.grid.chunks, hint == CLN_ON ? CLN_LAST : hint, write_task, &call);
 }

@@ -5,11 +5,10 @@
 
 enum {
     PIVOT_ROWS = 16,
-    ROWS = 256,             /* that share a pivot */
-    TURN = CHAIN * CHAIN,   /* rows after which sums are carried on in double */
-    LONG_ROW = 256,         /* columns of a band from which on a row is read as a whole, */
-    LONG_ROW_OF_TWO = 1024, /* of two tensors */
-    AHEAD = 2048            /* elements that are fetched before they are needed */
+    ROWS = 256,           /* that share a pivot */
+    TURN = CHAIN * CHAIN, /* rows after which sums are carried on in double */
+    LONG_ROW = 64,        /* columns of a band from which on a row is read as a whole */
+    AHEAD = 4096          /* elements that are fetched before they are needed */
 };
 
 /* `lanes` of a row: LANES but in the last vector of a band. */
@@ -91,11 +90,12 @@ INLINE void chains_add(const struct terms *of, uint64_t at, uint64_t rows, const
     }
 }
 
-/* All rows. Long rows one after the other, as memory likes it best; of short ones CHAIN side by side. */
+/* All rows. Long rows one after the other: that is what memory delivers fastest, above all to several threads. Of short ones CHAIN
+ * side by side, for a row's sums would wait for those of the row before. */
 INLINE void sums_of(const struct terms *of, uint64_t rows, const struct cln_band *band, int dots, struct sums *t)
 {
     size_t columns = padded(band->count), stride = band->outer_stride;
-    int long_rows = band->count >= (dots ? LONG_ROW_OF_TWO : LONG_ROW);
+    int long_rows = band->count >= LONG_ROW;
     size_t rows_ahead = AHEAD / stride, least_ahead = long_rows ? 1 : CHAIN;
     size_t ahead = (rows_ahead > least_ahead ? rows_ahead : least_ahead) * stride;
     for (int k = 0; k < 2; k++)
@@ -219,8 +219,6 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
         i = end;
         j = 0;
     }
-    if (streaming)
-        stream_end();
 }
 
 INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,

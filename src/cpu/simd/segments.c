@@ -258,8 +258,6 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
         }
         s = next;
     }
-    if (streaming)
-        stream_end();
 }
 
 INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,

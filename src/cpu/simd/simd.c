@@ -3,6 +3,9 @@
 #include <cpuinfo.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 void cln_cpu_fill_simd(struct cln_cpu_kernels *kernels)
 {
@@ -19,4 +22,11 @@ void cln_cpu_fill_simd(struct cln_cpu_kernels *kernels)
         return;
     CLN_ISA_LIST(FILL)
 #undef FILL
+}
+
+void cln_cpu_stream_end(void)
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
 }

@@ -30,4 +30,7 @@ CLN_ISA_LIST(CLN_ISA_DECLARE)
  * other name of the list (avx2, …) is the most that is taken. */
 void cln_cpu_fill_simd(struct cln_cpu_kernels *kernels);
 
+/* Makes streamed stores visible to other threads before this one says that it is done. */
+void cln_cpu_stream_end(void);
+
 #endif

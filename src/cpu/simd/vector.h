@@ -78,14 +78,6 @@ INLINE void store_stream(float *p, vec v)
 #endif
 }
 
-/* Makes streamed stores visible to other threads before this one says that it is done. */
-INLINE void stream_end(void)
-{
-#if defined(__x86_64__)
-    _mm_sfence();
-#endif
-}
-
 typedef int32_t lane_number __attribute__((vector_size(LANES * 4)));
 
 /* The lanes in double, as two halves. */
