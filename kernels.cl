@@ -23,7 +23,7 @@
 #define CHAIN  8u          /* vectors added into one accumulator */
 #define CHAINS 8u          /* chains added up before they count as a stretch */
 #define BLOCK  32u         /* chains that share a pivot: 4 stretches */
-#define AHEAD  512u        /* elements to prefetch ahead where runs are shorter */
+#define AHEAD  2048u       /* elements to prefetch ahead, in whole runs or rows */
 #define PIVOT_ELEMENTS 16u /* elements, a power of two, whose mean is the first pivot */
 
 /* What the host passes to every kernel by value; host/launch.h mirrors it. Offsets and strides in elements. */
@@ -552,7 +552,7 @@ INLINE tile tile_of(const problem *p, ulong id, uint part)
     t.at = t.group * p->group_stride + (first + l.across) * p->outer_stride + from;
     t.stride = l.rows * p->outer_stride;
     t.length = (uint)(to - from);
-    t.ahead = t.stride * (1 + AHEAD / t.length);
+    t.ahead = t.stride * divide_up(AHEAD, t.length);
     uint whole = t.length / W;
     t.start = l.along * W;
     t.step = p->lanes * W;
@@ -717,6 +717,7 @@ INLINE void moments_of(const problem *p, const tile *t, global const float *x, m
 typedef struct {
     ulong at, stride, runs; /* first element in its first row, distance of its rows, their number */
     uint step, span, full;  /* span: vectors in a row that are not wholly beyond the last column; full: wholly before it */
+    ulong ahead;            /* how far ahead the row to prefetch is */
     ulong group;
 } tile;
 
@@ -731,6 +732,7 @@ INLINE tile tile_of(const problem *p, ulong id, uint part)
     t.full = t.group + W <= p->groups ? (uint)min((ulong)p->span, (p->groups - t.group - W) / t.step + 1) : 0;
     t.at = (first + l.across) * p->outer_stride + t.group;
     t.stride = l.rows * p->outer_stride;
+    t.ahead = t.stride * divide_up(AHEAD, t.stride);
     t.runs = t.span > 0 && first + l.across < last ? divide_up(last - first - l.across, l.rows) : 0;
     return t;
 }
@@ -786,8 +788,10 @@ INLINE void sums_about(const problem *p, const tile *t, uint from, uint end, glo
         uint n = min(rows - row, AT_ONCE);
         global const float *at = x + row * t->stride;
         if (UNROLL && n == AT_ONCE) {
-            FOR_SPAN(k, from, full)
+            FOR_SPAN(k, from, full) {
+                PREFETCH(at + k * t->step + t->ahead);
                 add_rows(at + k * t->step, t->stride, AT_ONCE, W, pivot[k], &s[k], &q[k]);
+            }
         } else {
             FOR_SPAN(k, from, full)
                 add_rows(at + k * t->step, t->stride, n, W, pivot[k], &s[k], &q[k]);
@@ -1237,8 +1241,11 @@ INLINE void dots_of(const problem *p, const tile *t, global const float *x, glob
         uint n = (uint)min(t->runs - row, (ulong)AT_ONCE);
         ulong at = t->at + row * t->stride;
         if (UNROLL && n == AT_ONCE) {
-            FOR_SPAN(k, 0, t->full)
+            FOR_SPAN(k, 0, t->full) {
+                PREFETCH(x + at + k * t->step + t->ahead);
+                PREFETCH(dy + at + k * t->step + t->ahead);
                 add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, AT_ONCE, W, s[k], &a[k], &b[k]);
+            }
         } else {
             FOR_SPAN(k, 0, t->full)
                 add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, n, W, s[k], &a[k], &b[k]);

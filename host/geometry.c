@@ -9,7 +9,7 @@ enum { LEAST_VECTORS = 16 };
 /* A tile of columns should not be narrower than this many bytes of each row. */
 enum { LEAST_ROW_BYTES = 2048 };
 /* Groups with short runs are taken together until a sample's part of them is of this size. */
-enum { STRETCH_BYTES = 8192, APPLY_BYTES = 65536 };
+enum { STRETCH_BYTES = 8192, APPLY_BYTES = 1048576 };
 
 static uint64_t divide_up(uint64_t a, uint64_t b)
 {

@@ -41,8 +41,12 @@ static float *new_array(size_t count)
 {
     size_t bytes = (count * sizeof(float) + 4095) / 4096 * 4096;
     float *array = aligned_alloc(4096, bytes);
-    if (array)
-        memset(array, 0, bytes); /* pages are there, each its own */
+    uint32_t bits = 1;
+    /* Values, not zeros: there are machines that move cache lines of zeros faster than others, by a fifth where this was found. */
+    for (size_t i = 0; array && i < count; i++) {
+        bits = bits * 1664525 + 1013904223;
+        array[i] = (float)(bits >> 8) / (1 << 24) - 0.5f;
+    }
     return array;
 }
 
