@@ -129,8 +129,8 @@ static void tile_task(void *context, size_t i)
 void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
 {
     enum {
-        SMALL = 1 << 16, /* elements below which waking threads costs more than they do, */
-        FEW = 1 << 12    /* and groups */
+        SMALL = 1 << 16, /* elements up to which waking threads costs more than they do, */
+        FEW = 1 << 12    /* and groups below which it does */
     };
     struct call call = {.plan = plan, .op = op};
     uint64_t elements = cln_view_elements(&op->view);
@@ -149,10 +149,10 @@ void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     call.streaming = cln_cpu_streams(plan, elements, call.writing);
     size_t bands = (size_t)call.grid.bands;
     if (call.reads && call.grid.tiled) {
-        cln_parallel(bands, elements < SMALL ? CLN_ALONE : CLN_LAST, tile_task, &call);
+        cln_parallel(bands, elements <= SMALL ? CLN_ALONE : CLN_LAST, tile_task, &call);
         return;
     }
-    enum cln_parallel_hint hint = elements < SMALL ? CLN_ALONE : CLN_ON;
+    enum cln_parallel_hint hint = elements <= SMALL ? CLN_ALONE : CLN_ON;
     if (call.reads)
         cln_parallel(bands * (size_t)cln_grid_parts(&call.grid), hint, read_task, &call);
     cln_parallel(bands, op->view.groups < FEW ? CLN_ALONE : hint, small_task, &call);
