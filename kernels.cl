@@ -6,6 +6,8 @@
  *             x: |g0 run 0|g1 run 0|…|g0 run 1|g1 run 1|…            batch norm, channels-first
  *   columns   group g is column g of a row-major matrix of `outers` rows
  *             x: |g0 g1 g2 …|g0 g1 g2 …|…                            batch norm, (n, c) and channels-last
+ *             Few columns are folded: `fold` rows count as one of groups·fold columns, so that vectors are full; the `rest` rows at the
+ *             end are taken by the last part as they are.
  *
  * A program is one family at one vector width W and one work-group size WG; a work-item takes up to SPAN groups (columns: vectors of
  * groups) that are neighbours in memory:
@@ -36,12 +38,14 @@ typedef struct {
     ulong sums, dweight, dbias;
     ulong groups, outers, inners, outer_stride, group_stride;
     ulong count;                            /* values a group */
+    ulong columns;                          /* groups·fold */
     ulong tiles;                            /* of span groups, or in columns of lanes·span·W groups */
     uint flags;                             /* HAS_… */
     uint parts_outer, parts_inner;          /* a group is split into parts_outer × parts_inner parts */
     uint lanes;                             /* work-items of a work-group along a run or a row, a power of two */
     uint parts;                             /* partials to merge */
     uint span;                              /* groups (columns: vectors of groups) that a work-item takes, at most SPAN */
+    uint fold, rest;                        /* columns: so many rows are taken as one; rows that are left over */
     uint blocks;                            /* fused: work-groups that share the tiles */
     uint found;                             /* bit to set in *found */
     float eps, factor;                      /* factor: weight of the batch in running statistics */
@@ -391,10 +395,33 @@ static acc share(acc value, uint merged, local acc *scratch)
 /* Writes a value of the groups that are there. */
 #if defined(CLNORM_COLUMNS)
 #define PUT(p, valid, value) store(p, valid, value)
-#define GET(p, valid)        load(p, valid, (vec)(0.0f))
 #else
 #define PUT(p, valid, value) (*(p) = (value))
-#define GET(p, valid)        (*(p))
+#endif
+
+/* The values of the groups that columns from `column` on belong to; elsewhere of one group. */
+#if defined(CLNORM_COLUMNS)
+static vec get(const problem *p, global const float *values, ulong column, uint valid)
+{
+    if (p->fold == 1)
+        return load(values + column, valid, (vec)(0.0f));
+#if W == 1
+    return values[column % p->groups];
+#else
+    union { vec v; float e[W]; } u;
+    u.v = (vec)(0.0f);
+    for (uint i = 0; i < W; i++) {
+        if (i < valid)
+            u.e[i] = values[(column + i) % p->groups];
+    }
+    return u.v;
+#endif
+}
+#else
+static float get(const problem *p, global const float *values, ulong g, uint valid)
+{
+    return values[g];
+}
 #endif
 
 /* The statistics that a call normalizes by: mean m + c, rstd. */
@@ -567,6 +594,21 @@ static ulong group_of(const tile *t, uint k)
     return t->group + k;
 }
 
+static ulong groups_of(const problem *p, const tile *t)
+{
+    return p->groups;
+}
+
+static int has_rest(const problem *p, ulong id, uint part)
+{
+    return 0;
+}
+
+static tile rest_of(const problem *p)
+{
+    return tile_of(p, 0, 0);
+}
+
 static uint valid_of(const problem *p, const tile *t, uint k)
 {
     return k < t->span;
@@ -718,35 +760,59 @@ typedef struct {
     ulong at, stride, runs; /* first element in its first row, distance of its rows, their number */
     uint step, span, full;  /* span: vectors in a row that are not wholly beyond the last column; full: wholly before it */
     ulong ahead;            /* how far ahead the row to prefetch is */
-    ulong group;
+    ulong column, columns;  /* first column, and how many the matrix has */
 } tile;
 
-INLINE tile tile_of(const problem *p, ulong id, uint part)
+static tile tile_at(const problem *p, ulong column, ulong columns, ulong row, ulong rows, ulong stride, place l)
 {
     tile t;
-    place l = place_of(p);
-    ulong first = cut(p->outers, part, p->parts_outer), last = cut(p->outers, part + 1, p->parts_outer);
+    t.column = column;
+    t.columns = columns;
     t.step = p->lanes * W;
-    t.group = (id * p->span * p->lanes + l.along) * W;
-    t.span = t.group < p->groups ? (uint)min((ulong)p->span, divide_up(p->groups - t.group, t.step)) : 0;
-    t.full = t.group + W <= p->groups ? (uint)min((ulong)p->span, (p->groups - t.group - W) / t.step + 1) : 0;
-    t.at = (first + l.across) * p->outer_stride + t.group;
-    t.stride = l.rows * p->outer_stride;
+    t.span = column < columns ? (uint)min((ulong)p->span, divide_up(columns - column, t.step)) : 0;
+    t.full = column + W <= columns ? (uint)min((ulong)p->span, (columns - column - W) / t.step + 1) : 0;
+    t.at = (row + l.across) * stride + column;
+    t.stride = l.rows * stride;
     t.ahead = t.stride * divide_up(AHEAD, t.stride);
-    t.runs = t.span > 0 && first + l.across < last ? divide_up(last - first - l.across, l.rows) : 0;
+    t.runs = t.span > 0 && l.across < rows ? divide_up(rows - l.across, l.rows) : 0;
     return t;
 }
 
-static ulong group_of(const tile *t, uint k)
+INLINE tile tile_of(const problem *p, ulong id, uint part)
 {
-    return t->group + k * t->step;
+    place l = place_of(p);
+    ulong first = cut(p->outers, part, p->parts_outer), last = cut(p->outers, part + 1, p->parts_outer);
+    return tile_at(p, (id * p->span * p->lanes + l.along) * W, p->columns, first, last - first, p->outer_stride, l);
 }
 
-/* Columns of the k-th vector that are there. */
+/* The rows that folding left over. Work-groups are of one work-item then. */
+static int has_rest(const problem *p, ulong id, uint part)
+{
+    return p->rest > 0 && id == 0 && part == p->parts_outer - 1;
+}
+
+INLINE tile rest_of(const problem *p)
+{
+    tile t = tile_at(p, 0, p->groups, 0, p->rest, p->groups, place_of(p));
+    t.at = p->outers * p->outer_stride;
+    return t;
+}
+
+/* The (first) group, or column, of the k-th vector, and how many there are of them. */
+static ulong group_of(const tile *t, uint k)
+{
+    return t->column + k * t->step;
+}
+
+static ulong groups_of(const problem *p, const tile *t)
+{
+    return t->columns;
+}
+
 static uint valid_of(const problem *p, const tile *t, uint k)
 {
     ulong g = group_of(t, k);
-    return g < p->groups ? (uint)min(p->groups - g, (ulong)W) : 0;
+    return g < t->columns ? (uint)min(t->columns - g, (ulong)W) : 0;
 }
 
 /* ---- forward: statistics -------------------------------------------------------------------------------------------- */
@@ -849,22 +915,30 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_stati
     const problem p = arguments;
     local moments scratch[WG];
     uint part;
-    tile t = tile_of(&p, tile_id(&p, get_group_id(0), &part), part);
+    ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * MOMENTS_PLANES * p.columns;
+    tile t = tile_of(&p, id, part);
     moments total[SPAN];
-    moments_of(&p, &t, x + p.x, total);
-    FOR_SPAN(k, 0, p.span) {
-        moments sum = moments_merge_work_group(total[k], MERGED(&p), scratch);
-        uint valid = valid_of(&p, &t, k);
-        if (get_local_id(0) < MERGED(&p) && valid > 0) {
-            global float *out = partials + p.partials + (ulong)part * MOMENTS_PLANES * p.groups + group_of(&t, k);
-            float2 n = count_split(sum.n);
-            PUT(out, valid, (acc)(n.x));
-            PUT(out + p.groups, valid, (acc)(n.y));
-            PUT(out + 2 * p.groups, valid, sum.m);
-            PUT(out + 3 * p.groups, valid, sum.s.hi);
-            PUT(out + 4 * p.groups, valid, sum.s.lo);
-            PUT(out + 5 * p.groups, valid, sum.var.hi);
-            PUT(out + 6 * p.groups, valid, sum.var.lo);
+    for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
+        moments_of(&p, &t, x + p.x, total);
+        FOR_SPAN(k, 0, p.span) {
+            moments sum = moments_merge_work_group(total[k], MERGED(&p), scratch);
+            uint valid = valid_of(&p, &t, k);
+            if (get_local_id(0) < MERGED(&p) && valid > 0) {
+                ulong plane = groups_of(&p, &t);
+                global float *out = partials + planes + group_of(&t, k);
+                float2 n = count_split(sum.n);
+                PUT(out, valid, (acc)(n.x));
+                PUT(out + plane, valid, (acc)(n.y));
+                PUT(out + 2 * plane, valid, sum.m);
+                PUT(out + 3 * plane, valid, sum.s.hi);
+                PUT(out + 4 * plane, valid, sum.s.lo);
+                PUT(out + 5 * plane, valid, sum.var.hi);
+                PUT(out + 6 * plane, valid, sum.var.lo);
+            }
+        }
+        if (passes > 1) {
+            t = rest_of(&p);
+            planes += MOMENTS_PLANES * p.columns;
         }
     }
 }
@@ -875,9 +949,9 @@ static source source_of(const problem *p, ulong g, uint valid, global const floa
                         global const float *scale)
 {
     source s;
-    s.m = GET(mean + p->mean + g, valid);
-    s.c = p->flags & HAS_RESID ? GET(resid + p->resid + g, valid) : (acc)(0.0f);
-    acc r = GET(scale + p->scale + g, valid);
+    s.m = get(p, mean + p->mean, g, valid);
+    s.c = p->flags & HAS_RESID ? get(p, resid + p->resid, g, valid) : (acc)(0.0f);
+    acc r = get(p, scale + p->scale, g, valid);
     s.rstd = p->flags & SCALE_IS_VAR ? rstd_of(r, p->eps) : r;
     return s;
 }
@@ -896,9 +970,9 @@ static forward_factors fold_forward(const problem *p, ulong g, uint valid, sourc
     f.a = s.rstd;
     f.b = (acc)(0.0f);
     if (p->flags & HAS_WEIGHT)
-        f.a *= GET(weight + p->weight + g, valid);
+        f.a *= get(p, weight + p->weight, g, valid);
     if (p->flags & HAS_BIAS)
-        f.b = GET(bias + p->bias + g, valid);
+        f.b = get(p, bias + p->bias, g, valid);
     return f;
 }
 
@@ -915,7 +989,7 @@ static backward_factors fold_backward(const problem *p, ulong g, uint valid, sou
     b.c = s.c;
     b.f = s.rstd;
     if (p->flags & HAS_WEIGHT)
-        b.f *= GET(weight + p->weight + g, valid);
+        b.f *= get(p, weight + p->weight, g, valid);
     b.r = -b.f * (t.dy / count);
     b.q = -b.f * s.rstd * (t.dyx / count);
     return b;
@@ -928,7 +1002,7 @@ static forward_factors fold_frozen(const problem *p, ulong g, uint valid, source
     f.m = f.c = (acc)(0.0f);
     f.a = s.rstd;
     if (p->flags & HAS_WEIGHT)
-        f.a *= GET(weight + p->weight + g, valid);
+        f.a *= get(p, weight + p->weight, g, valid);
     f.b = (acc)(-0.0f);
     return f;
 }
@@ -1058,7 +1132,7 @@ INLINE void backward_tile(const problem *p, const tile *t, const backward_factor
 /* Stores past the cache need vectors that are aligned in every row. */
 static int may_stream(const problem *p, const tile *t, global const float *y)
 {
-    return p->flags & STREAM && MISALIGNED(y + t->at) == 0 && p->outer_stride % W == 0;
+    return p->flags & STREAM && MISALIGNED(y + t->at) == 0 && t->stride % W == 0;
 }
 
 #define NORMALIZED(x, f)  ((((x) - (f).m) - (f).c) * (f).a + (f).b)
@@ -1119,14 +1193,19 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply
     x += p.x;
     y += p.out;
     uint part;
-    tile t = tile_of(&p, tile_id(&p, get_num_groups(0) - 1 - get_group_id(0), &part), part);
+    ulong id = tile_id(&p, get_num_groups(0) - 1 - get_group_id(0), &part);
+    tile t = tile_of(&p, id, part);
     forward_factors f[SPAN];
-    FOR_SPAN(k, 0, t.span) {
-        uint valid = valid_of(&p, &t, k);
-        source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
-        f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
+    for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
+        FOR_SPAN(k, 0, t.span) {
+            uint valid = valid_of(&p, &t, k);
+            source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+            f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
+        }
+        forward_tile(&p, &t, f, x, y);
+        if (passes > 1)
+            t = rest_of(&p);
     }
-    forward_tile(&p, &t, f, x, y);
 }
 
 /* forward_fused: statistics, finish and apply of whole groups, one work-group after another. Reads x from memory once if a work-group's
@@ -1275,24 +1354,32 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_redu
     const problem p = arguments;
     local dots scratch[WG];
     uint part;
-    tile t = tile_of(&p, tile_id(&p, get_group_id(0), &part), part);
+    ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * DOTS_PLANES * p.columns;
+    tile t = tile_of(&p, id, part);
     source s[SPAN];
     dots total[SPAN];
-    FOR_SPAN(k, 0, p.span) {
-        uint valid = valid_of(&p, &t, k);
-        if (valid > 0)
-            s[k] = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
-    }
-    dots_of(&p, &t, x + p.x, dy + p.dy, s, total);
-    FOR_SPAN(k, 0, p.span) {
-        dots sum = dots_merge_work_group(total[k], MERGED(&p), scratch);
-        uint valid = valid_of(&p, &t, k);
-        if (get_local_id(0) < MERGED(&p) && valid > 0) {
-            global float *out = partials + p.partials + (ulong)part * DOTS_PLANES * p.groups + group_of(&t, k);
-            PUT(out, valid, sum.dy.hi);
-            PUT(out + p.groups, valid, sum.dy.lo);
-            PUT(out + 2 * p.groups, valid, sum.dyd.hi);
-            PUT(out + 3 * p.groups, valid, sum.dyd.lo);
+    for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
+        FOR_SPAN(k, 0, p.span) {
+            uint valid = valid_of(&p, &t, k);
+            if (valid > 0)
+                s[k] = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+        }
+        dots_of(&p, &t, x + p.x, dy + p.dy, s, total);
+        FOR_SPAN(k, 0, p.span) {
+            dots sum = dots_merge_work_group(total[k], MERGED(&p), scratch);
+            uint valid = valid_of(&p, &t, k);
+            if (get_local_id(0) < MERGED(&p) && valid > 0) {
+                ulong plane = groups_of(&p, &t);
+                global float *out = partials + planes + group_of(&t, k);
+                PUT(out, valid, sum.dy.hi);
+                PUT(out + plane, valid, sum.dy.lo);
+                PUT(out + 2 * plane, valid, sum.dyd.hi);
+                PUT(out + 3 * plane, valid, sum.dyd.lo);
+            }
+        }
+        if (passes > 1) {
+            t = rest_of(&p);
+            planes += DOTS_PLANES * p.columns;
         }
     }
 }
@@ -1301,10 +1388,10 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_redu
 static sums sums_of(const problem *p, ulong g, uint valid, global const float *in, acc *count)
 {
     sums t;
-    in += p->sums + g;
-    *count = GET(in, valid) + GET(in + p->groups, valid);
-    t.dy = GET(in + 2 * p->groups, valid);
-    t.dyx = GET(in + 3 * p->groups, valid);
+    in += p->sums;
+    *count = get(p, in, g, valid) + get(p, in + p->groups, g, valid);
+    t.dy = get(p, in + 2 * p->groups, g, valid);
+    t.dyx = get(p, in + 3 * p->groups, g, valid);
     return t;
 }
 
@@ -1318,25 +1405,30 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
     dy += p.dy;
     dx += p.out;
     uint part;
-    tile t = tile_of(&p, tile_id(&p, get_num_groups(0) - 1 - get_group_id(0), &part), part);
-    if (p.flags & FROZEN) {
-        forward_factors f[SPAN];
-        FOR_SPAN(k, 0, t.span) {
-            uint valid = valid_of(&p, &t, k);
-            source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
-            f[k] = fold_frozen(&p, group_of(&t, k), valid, s, weight);
+    ulong id = tile_id(&p, get_num_groups(0) - 1 - get_group_id(0), &part);
+    tile t = tile_of(&p, id, part);
+    for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
+        if (p.flags & FROZEN) {
+            forward_factors f[SPAN];
+            FOR_SPAN(k, 0, t.span) {
+                uint valid = valid_of(&p, &t, k);
+                source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+                f[k] = fold_frozen(&p, group_of(&t, k), valid, s, weight);
+            }
+            forward_tile(&p, &t, f, dy, dx);
+        } else {
+            backward_factors b[SPAN];
+            FOR_SPAN(k, 0, t.span) {
+                uint valid = valid_of(&p, &t, k);
+                acc count;
+                source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+                sums d = sums_of(&p, group_of(&t, k), valid, sums_in, &count);
+                b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight);
+            }
+            backward_tile(&p, &t, b, x, dy, dx);
         }
-        forward_tile(&p, &t, f, dy, dx);
-    } else {
-        backward_factors b[SPAN];
-        FOR_SPAN(k, 0, t.span) {
-            uint valid = valid_of(&p, &t, k);
-            acc count;
-            source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
-            sums d = sums_of(&p, group_of(&t, k), valid, sums_in, &count);
-            b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight);
-        }
-        backward_tile(&p, &t, b, x, dy, dx);
+        if (passes > 1)
+            t = rest_of(&p);
     }
 }
 
@@ -1387,6 +1479,17 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
 /* ---- one value a group --------------------------------------------------------------------------------------------- */
 /* Work-groups of WG: `lanes` groups along, WG / lanes work-items across the parts of each. These move a few bytes a group. */
 
+/* The partials of a part: each has fold columns of a group, and the rest, if there is one, comes last. */
+static ulong partial_at(const problem *p, ulong part, ulong planes, ulong g, ulong *plane)
+{
+    if (p->rest > 0 && part == p->parts - 1) {
+        *plane = p->groups;
+        return p->partials + part / p->fold * planes * p->columns + g;
+    }
+    *plane = p->columns;
+    return p->partials + part / p->fold * planes * p->columns + part % p->fold * p->groups + g;
+}
+
 static moments get_partial(const problem *p, global const float *partials, ulong part, ulong g)
 {
     moments t = moments_none();
@@ -1397,13 +1500,14 @@ static moments get_partial(const problem *p, global const float *partials, ulong
         t.s = pair_add_multiple(t.s, t.n, in[3 * p->groups]);
         t.var.hi = in[4 * p->groups];
     } else {
-        global const float *in = partials + p->partials + part * MOMENTS_PLANES * p->groups + g;
-        t.n = count_join(in[0], in[p->groups]);
-        t.m = in[2 * p->groups];
-        t.s.hi = in[3 * p->groups];
-        t.s.lo = in[4 * p->groups];
-        t.var.hi = in[5 * p->groups];
-        t.var.lo = in[6 * p->groups];
+        ulong plane;
+        global const float *in = partials + partial_at(p, part, MOMENTS_PLANES, g, &plane);
+        t.n = count_join(in[0], in[plane]);
+        t.m = in[2 * plane];
+        t.s.hi = in[3 * plane];
+        t.s.lo = in[4 * plane];
+        t.var.hi = in[5 * plane];
+        t.var.lo = in[6 * plane];
     }
     return t;
 }
@@ -1483,12 +1587,13 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_fini
     if (g < p.groups) {
         uint first = (uint)((ulong)p.parts * across / rows), last = (uint)((ulong)p.parts * (across + 1) / rows);
         for (uint k = first; k < last; k++) {
-            global const float *in = partials + p.partials + (ulong)k * DOTS_PLANES * p.groups + g;
+            ulong plane;
+            global const float *in = partials + partial_at(&p, k, DOTS_PLANES, g, &plane);
             dots part;
             part.dy.hi = in[0];
-            part.dy.lo = in[p.groups];
-            part.dyd.hi = in[2 * p.groups];
-            part.dyd.lo = in[3 * p.groups];
+            part.dy.lo = in[plane];
+            part.dyd.hi = in[2 * plane];
+            part.dyd.lo = in[3 * plane];
             t = dots_merge(t, part);
         }
     }

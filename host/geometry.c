@@ -56,6 +56,7 @@ static struct cln_geometry segments(const struct cln_view *v, const struct cln_t
                                  .parts_inner = (uint32_t)most(1, divide_up(v->inners, MOST_INNER)),
                                  .lanes = power_of_two_at_least(vectors, t->segments_group),
                                  .span = 1,
+                                 .fold = 1,
                                  .tiles = v->groups,
                                  .blocks = 1,
                                  .work_group_size = t->segments_group};
@@ -97,10 +98,29 @@ static struct cln_geometry segments_apply(const struct cln_view *v, const struct
 
 /* ---- columns ---- */
 
-static struct cln_geometry columns(const struct cln_view *v, const struct cln_tuning *t)
+static uint64_t common_divisor(uint64_t a, uint64_t b)
 {
-    struct cln_geometry g = {.parts_outer = 1, .parts_inner = 1, .blocks = 1, .work_group_size = t->columns_group};
-    uint64_t vectors = divide_up(v->groups, t->columns_width);
+    return b ? common_divisor(b, a % b) : a;
+}
+
+/* Rows that a wide work-item takes as one: enough to fill its vectors, and a row long enough to be worth a loop. */
+static uint32_t fold_of(const struct cln_view *v, const struct cln_tuning *t)
+{
+    uint64_t most_columns = (uint64_t)t->columns_span * t->columns_width, long_row = most_columns / 4;
+    if (t->columns_span == 1 || t->columns_group > 1 || v->groups >= long_row)
+        return 1;
+    uint64_t whole = t->columns_width / common_divisor(v->groups, t->columns_width);
+    if (v->groups * whole > most_columns)
+        return 1;
+    uint64_t fold = whole * most(1, long_row / (v->groups * whole));
+    return v->outers >= fold * LEAST_VECTORS ? (uint32_t)fold : 1;
+}
+
+static struct cln_geometry columns(const struct cln_view *v, const struct cln_tuning *t, uint32_t fold)
+{
+    struct cln_geometry g = {
+        .parts_outer = 1, .parts_inner = 1, .blocks = 1, .fold = fold, .work_group_size = t->columns_group};
+    uint64_t vectors = divide_up(v->groups * fold, t->columns_width);
     g.lanes = power_of_two_at_least(vectors, t->columns_lanes);
     g.span = (uint32_t)least(t->columns_span, divide_up(vectors, g.lanes));
     g.tiles = divide_up(vectors, (uint64_t)g.lanes * g.span);
@@ -109,9 +129,9 @@ static struct cln_geometry columns(const struct cln_view *v, const struct cln_tu
 
 static struct cln_geometry columns_parts(const struct cln_view *v, const struct cln_cutter *c, uint64_t most_parts)
 {
-    struct cln_geometry g = columns(v, c->tuning);
+    struct cln_geometry g = columns(v, c->tuning, fold_of(v, c->tuning));
     uint32_t rows = g.work_group_size / g.lanes;
-    uint64_t worth = v->outers * g.span / ((uint64_t)LEAST_VECTORS * rows);
+    uint64_t worth = v->outers / g.fold * g.span / ((uint64_t)LEAST_VECTORS * rows);
     g.parts_outer = (uint32_t)most(1, least(least(divide_up(wanted_of(c), g.tiles), worth), most_parts));
     g.work_groups = g.tiles * g.parts_outer;
     return g;
@@ -153,7 +173,7 @@ const char *cln_geometry_fused(const struct cln_view *view, const struct cln_cut
             g->tiles = divide_up(view->groups, g->span);
         }
     } else {
-        *g = columns(view, t);
+        *g = columns(view, t, 1);
         uint32_t vector = g->lanes * t->columns_width;
         while (g->span > 1 && (bytes * vector * g->span > limit || !balanced(g->tiles, units)) &&
                (uint64_t)vector * (g->span / 2) * sizeof(float) >= LEAST_ROW_BYTES) {
@@ -172,8 +192,12 @@ const char *cln_geometry_fused(const struct cln_view *view, const struct cln_cut
 
 uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_cutter *cutter)
 {
-    if (view->family == CLN_COLUMNS)
-        return columns_parts(view, cutter, MOST_PARTIALS).parts_outer;
+    if (view->family == CLN_COLUMNS) {
+        /* A smaller batch may have too few rows to be folded. */
+        struct cln_geometry g = columns_parts(view, cutter, MOST_PARTIALS);
+        uint64_t unfolded = least(wanted_of(cutter), most(1, view->outers / LEAST_VECTORS));
+        return g.fold == 1 ? g.parts_outer : most((uint64_t)g.parts_outer * g.fold + 1, least(unfolded, MOST_PARTIALS));
+    }
     return segments_parts(view, cutter) * most(1, divide_up(view->inners, MOST_INNER));
 }
 
@@ -182,6 +206,7 @@ struct cln_geometry cln_geometry_groups(const struct cln_view *view, const struc
     struct cln_geometry g = {.parts_outer = 1,
                              .parts_inner = 1,
                              .span = 1,
+                             .fold = 1,
                              .tiles = view->groups,
                              .blocks = 1,
                              .work_group_size = tuning->groups_group};
@@ -190,4 +215,10 @@ struct cln_geometry cln_geometry_groups(const struct cln_view *view, const struc
     g.lanes = tuning->groups_group / across;
     g.work_groups = divide_up(view->groups, g.lanes);
     return g;
+}
+
+uint32_t cln_geometry_parts(const struct cln_view *view, const struct cln_geometry *reduction)
+{
+    uint32_t rest = view->outers % reduction->fold != 0;
+    return reduction->parts_outer * reduction->parts_inner * reduction->fold + rest;
 }

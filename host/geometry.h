@@ -10,6 +10,7 @@ struct cln_geometry {
     uint32_t lanes;                    /* work-items of a work-group along a run or a row */
     uint32_t span;                     /* groups (columns: vectors of groups) that a work-item takes */
     uint64_t tiles;                    /* of so many groups */
+    uint32_t fold;                     /* columns: rows that are taken as one */
     uint32_t blocks;                   /* fused: work-groups that share the tiles */
     uint64_t work_groups;
     uint32_t work_group_size;
@@ -30,6 +31,8 @@ const char *cln_geometry_fused(const struct cln_view *view, const struct cln_cut
                                struct cln_geometry *g);
 /* For the kernels with one value a group, merging `parts` partials. */
 struct cln_geometry cln_geometry_groups(const struct cln_view *view, const struct cln_tuning *tuning, uint32_t parts);
+/* The partials that a reduction leaves of each group. */
+uint32_t cln_geometry_parts(const struct cln_view *view, const struct cln_geometry *reduction);
 
 /* The most partials a group that a batch of this view's size or a smaller one is cut into. */
 uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_cutter *cutter);

@@ -102,17 +102,20 @@ static struct cln_problem problem_of(const struct cln_op *op, const struct cln_g
         .dweight = element_offset(op, CLN_DWEIGHT),
         .dbias = element_offset(op, CLN_DBIAS),
         .groups = v->groups,
-        .outers = v->outers,
+        .outers = v->outers / g->fold,
         .inners = v->inners,
-        .outer_stride = v->outer_stride,
+        .outer_stride = v->outer_stride * g->fold,
         .group_stride = v->group_stride,
         .count = cln_view_count(v),
+        .columns = v->groups * g->fold,
         .tiles = g->tiles,
         .flags = from.flags,
         .parts_outer = g->parts_outer,
         .parts_inner = g->parts_inner,
         .lanes = g->lanes,
         .span = g->span,
+        .fold = g->fold,
+        .rest = (cl_uint)(v->outers % g->fold),
         .blocks = g->blocks,
         .found = CLNORM_FOUND_NONFINITE,
         .eps = op->eps,
@@ -229,7 +232,7 @@ static void push_forward_finish(struct batch *b, enum cln_step step)
     const struct cln_op *op = b->op;
     struct cln_geometry reduction = reduction_geometry(b);
     enum cln_role parts_role = CLN_PARTIALS;
-    cl_uint parts = reduction.parts_outer * reduction.parts_inner;
+    cl_uint parts = cln_geometry_parts(&op->view, &reduction);
     cl_uint flags = CLN_WRITE_STATISTICS;
     if (step == CLN_STEP_MERGE) {
         parts_role = CLN_GATHERED;
@@ -243,6 +246,7 @@ static void push_forward_finish(struct batch *b, enum cln_step step)
     if (step != CLN_STEP_MERGE)
         flags |= forward_outputs(op);
     struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, parts);
+    g.fold = reduction.fold; /* of the partials */
     struct cln_problem p = problem_of(op, &g);
     p.flags = flags;
     p.parts = parts;
@@ -281,8 +285,9 @@ static void push_backward_finish(struct batch *b)
 {
     const struct cln_op *op = b->op;
     struct cln_geometry reduction = reduction_geometry(b);
-    cl_uint parts = reduction.parts_outer * reduction.parts_inner;
+    cl_uint parts = cln_geometry_parts(&op->view, &reduction);
     struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, parts);
+    g.fold = reduction.fold; /* of the partials */
     struct cln_problem p = problem_of(op, &g);
     p.parts = parts;
     p.flags |= CLN_WRITE_SUMS | flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) | flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS);

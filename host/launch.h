@@ -14,12 +14,14 @@ struct cln_problem {
     cl_ulong sums, dweight, dbias;
     cl_ulong groups, outers, inners, outer_stride, group_stride;
     cl_ulong count;
+    cl_ulong columns;
     cl_ulong tiles;
     cl_uint flags;
     cl_uint parts_outer, parts_inner;
     cl_uint lanes;
     cl_uint parts;
     cl_uint span;
+    cl_uint fold, rest;
     cl_uint blocks;
     cl_uint found;
     cl_float eps, factor;
