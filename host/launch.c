@@ -1,11 +1,9 @@
 /* From a call's steps to enqueued commands. All arguments are set before the first command is enqueued, so that a call that
  * cannot be set up enqueues nothing. */
-#include "launch.h"
-
-#include "geometry.h"
 #include "opencl.h"
+#include "problem.h"
 
-#include <stdio.h>
+#include <stddef.h>
 #include <string.h>
 
 /* A kernel, or a fill with zeros. */
@@ -20,8 +18,9 @@ enum { MAX_COMMANDS = CLN_MAX_STEPS + 2 };
 struct batch {
     struct cln_cl_plan *plan;
     const struct cln_cl_device *device;
+    const clnorm_device *plan_device;
     const struct cln_op *op;
-    const clnorm_device_info *info;
+    cl_mem workspace; /* the plan's own, or NULL */
     struct command commands[MAX_COMMANDS];
     int count;
     cl_int code; /* first failure of clSetKernelArg */
@@ -29,109 +28,43 @@ struct batch {
 
 /* ---- arguments ---- */
 
-static cl_ulong element_offset(const struct cln_op *op, enum cln_role role)
-{
-    return op->role[role].offset / sizeof(float);
-}
+/* The plan's word of what its calls found, which is no role of a call. */
+#define CLN_FOUND CLN_ROLE_COUNT
 
 /* A buffer argument; a role that is not bound gets a buffer that the kernel does not touch. */
 static cl_mem buffer_of(const struct batch *b, enum cln_role role)
 {
-    return cln_bound(b->op, role) ? b->op->role[role].handle : b->plan->found;
+    return role != CLN_FOUND && cln_bound(b->op, role) ? b->op->role[role].handle : b->plan->found;
 }
 
-static cl_uint flag_if(const struct cln_op *op, enum cln_role role, enum cln_flag flag)
+/* Whether a buffer is the plan's own: it lives as long as the plan, so that an equal handle is the same buffer. A caller's handle may be
+ * another buffer's by now. */
+static int is_own(const struct batch *b, cl_mem buffer)
 {
-    return cln_bound(op, role) ? (cl_uint)flag : 0;
+    return buffer == b->plan->found || buffer == b->workspace;
 }
 
-/* What a forward writes of its statistics. */
-static cl_uint forward_outputs(const struct cln_op *op)
-{
-    return flag_if(op, CLN_STATE, CLN_WRITE_STATE) | flag_if(op, CLN_MEAN, CLN_WRITE_MEAN) |
-           flag_if(op, CLN_VAR, CLN_WRITE_VAR) | flag_if(op, CLN_RSTD, CLN_WRITE_RSTD);
-}
+_Static_assert(offsetof(struct cln_problem, factor) + sizeof(cl_float) == sizeof(struct cln_problem),
+               "problems are compared byte by byte: no padding");
 
-/* The three arrays of a call's source of statistics. */
-struct source {
-    enum cln_role mean, resid, scale;
-    cl_ulong mean_at, resid_at, scale_at;
-    cl_uint flags;
-};
-
-static struct source source_of(const struct cln_op *op)
-{
-    cl_ulong groups = op->view.groups;
-    if (op->source == CLN_FROM_STATE) {
-        cl_ulong at = element_offset(op, CLN_STATE);
-        return (struct source){CLN_STATE, CLN_STATE, CLN_STATE, at, at + groups, at + 2 * groups, CLN_HAS_RESID};
-    }
-    enum cln_role mean = op->source == CLN_FROM_GIVEN ? CLN_MEAN : CLN_RUNNING_MEAN;
-    enum cln_role scale = op->source == CLN_FROM_GIVEN ? CLN_RSTD : CLN_RUNNING_VAR;
-    return (struct source){mean,
-                           mean,
-                           scale,
-                           element_offset(op, mean),
-                           0,
-                           element_offset(op, scale),
-                           op->source == CLN_FROM_RUNNING ? CLN_SCALE_IS_VAR : 0};
-}
-
-static struct cln_problem problem_of(const struct cln_op *op, const struct cln_geometry *g)
-{
-    const struct cln_view *v = &op->view;
-    struct source from = source_of(op);
-    struct cln_problem p = {
-        .x = element_offset(op, cln_bound(op, CLN_X) ? CLN_X : CLN_DY), /* without x only Σdy is asked for */
-        .dy = element_offset(op, CLN_DY),
-        .out = element_offset(op, cln_bound(op, CLN_Y) ? CLN_Y : CLN_DX),
-        .mean = from.mean_at,
-        .resid = from.resid_at,
-        .scale = from.scale_at,
-        .weight = element_offset(op, CLN_WEIGHT),
-        .bias = element_offset(op, CLN_BIAS),
-        .partials = element_offset(op, CLN_PARTIALS),
-        .statistics = element_offset(op, CLN_STATISTICS),
-        .state = element_offset(op, CLN_STATE),
-        .mean_out = element_offset(op, CLN_MEAN),
-        .var_out = element_offset(op, CLN_VAR),
-        .rstd_out = element_offset(op, CLN_RSTD),
-        .running_mean = element_offset(op, CLN_RUNNING_MEAN),
-        .running_var = element_offset(op, CLN_RUNNING_VAR),
-        .sums = element_offset(op, CLN_SUMS),
-        .dweight = element_offset(op, CLN_DWEIGHT),
-        .dbias = element_offset(op, CLN_DBIAS),
-        .groups = v->groups,
-        .outers = v->outers / g->fold,
-        .inners = v->inners,
-        .outer_stride = v->outer_stride * g->fold,
-        .group_stride = v->group_stride,
-        .count = cln_view_count(v),
-        .columns = v->groups * g->fold,
-        .tiles = g->tiles,
-        .flags = from.flags,
-        .parts_outer = g->parts_outer,
-        .parts_inner = g->parts_inner,
-        .lanes = g->lanes,
-        .span = g->span,
-        .fold = g->fold,
-        .rest = (cl_uint)(v->outers % g->fold),
-        .blocks = g->blocks,
-        .found = CLNORM_FOUND_NONFINITE,
-        .eps = op->eps,
-    };
-    return p;
-}
-
-/* Sets a kernel's arguments (the problem, then the buffers of the roles) and notes the launch. */
+/* Sets a kernel's arguments (the problem, then the buffers of the roles) as far as they may have changed, and notes the launch. */
 static void push_kernel(struct batch *b, enum cln_kernel which, const struct cln_problem *problem,
                         const struct cln_geometry *g, const enum cln_role *roles, cl_uint role_count)
 {
     cl_kernel kernel = b->plan->kernels[which];
-    cl_int code = clSetKernelArg(kernel, 0, sizeof *problem, problem);
+    struct cln_cl_arguments *set = &b->plan->arguments[which];
+    cl_int code = CL_SUCCESS;
+    if (!set->has_problem || memcmp(&set->problem, problem, sizeof *problem) != 0) {
+        code = clSetKernelArg(kernel, 0, sizeof *problem, problem);
+        set->has_problem = code == CL_SUCCESS;
+        set->problem = *problem;
+    }
     for (cl_uint i = 0; i < role_count && code == CL_SUCCESS; i++) {
         cl_mem buffer = buffer_of(b, roles[i]);
+        if (buffer == set->own[i])
+            continue;
         code = clSetKernelArg(kernel, i + 1, sizeof buffer, &buffer);
+        set->own[i] = code == CL_SUCCESS && is_own(b, buffer) ? buffer : NULL;
     }
     if (b->code == CL_SUCCESS)
         b->code = code;
@@ -153,29 +86,21 @@ static void push_zero(struct batch *b, enum cln_role role, size_t planes)
 
 /* ---- steps ---- */
 
-static struct cln_cutter cutter_of(const clnorm_device_info *info, const struct cln_cl_device *device)
-{
-    return (struct cln_cutter){&device->tuning, info->compute_units};
-}
-
 static struct cln_geometry reduction_geometry(const struct batch *b)
 {
-    struct cln_cutter cutter = cutter_of(b->info, b->device);
+    struct cln_cutter cutter = cln_cl_cutter(b->plan_device);
     return cln_geometry_reduce(&b->op->view, &cutter);
 }
 
 static struct cln_geometry apply_geometry(const struct batch *b)
 {
-    struct cln_cutter cutter = cutter_of(b->info, b->device);
+    struct cln_cutter cutter = cln_cl_cutter(b->plan_device);
     return cln_geometry_apply(&b->op->view, &cutter);
 }
 
-/* Stores past a CPU's cache when the call's tensors are more than it holds. */
-static cl_uint stream_flag(const struct batch *b, uint64_t tensors)
+static cl_uint stream_flag(const struct batch *b, uint32_t tensors)
 {
-    const struct cln_view *v = &b->op->view;
-    int larger = cln_view_elements(v) * sizeof(float) * tensors > b->device->cache_bytes;
-    return b->info->kind == CLNORM_CLASS_CPU && larger ? CLN_STREAM : 0;
+    return cln_cl_streams(b->plan_device, &b->op->view, tensors) ? CLN_STREAM : 0;
 }
 
 /* Whole groups in one kernel, in place of the first three steps of a forward or a backward. */
@@ -183,14 +108,14 @@ static int push_forward_fused(struct batch *b)
 {
     const struct cln_op *op = b->op;
     static const enum cln_step steps[] = {CLN_STEP_STATISTICS, CLN_STEP_FINISH, CLN_STEP_APPLY};
-    struct cln_cutter cutter = cutter_of(b->info, b->device);
+    struct cln_cutter cutter = cln_cl_cutter(b->plan_device);
     struct cln_geometry g;
     if (op->step_count < 3 || memcmp(op->steps, steps, sizeof steps) != 0 ||
         cln_geometry_fused(&op->view, &cutter, 1, &g))
         return 0;
-    struct cln_problem p = problem_of(op, &g);
-    p.flags = CLN_WRITE_STATISTICS | forward_outputs(op) | flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) |
-              flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
+    struct cln_problem p = cln_problem_of(op, &g);
+    p.flags = CLN_WRITE_STATISTICS | cln_forward_outputs(op) | cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) |
+              cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
     PUSH(b, FORWARD_FUSED, &p, &g, CLN_X, CLN_Y, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD, CLN_WEIGHT,
          CLN_BIAS);
     return 3;
@@ -200,15 +125,15 @@ static int push_backward_fused(struct batch *b)
 {
     const struct cln_op *op = b->op;
     static const enum cln_step steps[] = {CLN_STEP_REDUCE, CLN_STEP_REDUCE_FINISH, CLN_STEP_BACKWARD_APPLY};
-    struct cln_cutter cutter = cutter_of(b->info, b->device);
+    struct cln_cutter cutter = cln_cl_cutter(b->plan_device);
     struct cln_geometry g;
     if (op->step_count < 3 || memcmp(op->steps, steps, sizeof steps) != 0 || op->source == CLN_FROM_RUNNING ||
         cln_geometry_fused(&op->view, &cutter, 2, &g))
         return 0;
-    struct cln_problem p = problem_of(op, &g);
-    struct source from = source_of(op);
-    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) |
-               flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS) | stream_flag(b, 3);
+    struct cln_problem p = cln_problem_of(op, &g);
+    struct cln_source_arrays from = cln_source_of(op);
+    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | cln_flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) |
+               cln_flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS) | stream_flag(b, 3);
     PUSH(b, BACKWARD_FUSED, &p, &g, CLN_X, CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_SUMS,
          CLN_DWEIGHT, CLN_DBIAS);
     return 3;
@@ -217,8 +142,8 @@ static int push_backward_fused(struct batch *b)
 static void push_reduction(struct batch *b, enum cln_step step)
 {
     struct cln_geometry g = reduction_geometry(b);
-    struct cln_problem p = problem_of(b->op, &g);
-    struct source from = source_of(b->op);
+    struct cln_problem p = cln_problem_of(b->op, &g);
+    struct cln_source_arrays from = cln_source_of(b->op);
     if (step == CLN_STEP_STATISTICS)
         PUSH(b, FORWARD_STATISTICS, &p, &g, CLN_X, CLN_PARTIALS);
     else
@@ -244,13 +169,13 @@ static void push_forward_finish(struct batch *b, enum cln_step step)
         flags = CLN_PARTS_ARE_GATHERED;
     }
     if (step != CLN_STEP_MERGE)
-        flags |= forward_outputs(op);
+        flags |= cln_forward_outputs(op);
     struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, parts);
     g.fold = reduction.fold; /* of the partials */
-    struct cln_problem p = problem_of(op, &g);
+    struct cln_problem p = cln_problem_of(op, &g);
     p.flags = flags;
     p.parts = parts;
-    p.gathered = element_offset(op, parts_role);
+    p.gathered = cln_element_offset(op, parts_role);
     /* FINALIZE only reads the statistics: bound twice, written never. */
     PUSH(b, FORWARD_FINISH, &p, &g, parts_role, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD);
 }
@@ -259,9 +184,10 @@ static void push_forward_apply(struct batch *b)
 {
     const struct cln_op *op = b->op;
     struct cln_geometry g = apply_geometry(b);
-    struct cln_problem p = problem_of(op, &g);
-    struct source from = source_of(op);
-    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
+    struct cln_problem p = cln_problem_of(op, &g);
+    struct cln_source_arrays from = cln_source_of(op);
+    p.flags |=
+        cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
     PUSH(b, FORWARD_APPLY, &p, &g, CLN_X, CLN_Y, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_BIAS);
 }
 
@@ -270,15 +196,11 @@ static void push_forward_commit(struct batch *b)
     const struct cln_op *op = b->op;
     const clnorm_running *r = &op->running;
     struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, 1);
-    struct cln_problem p = problem_of(op, &g);
+    struct cln_problem p = cln_problem_of(op, &g);
     p.flags = (r->variance == CLNORM_UNBIASED ? CLN_UNBIASED : 0u) |
               (r->guard == CLNORM_GUARD_FINITE ? CLN_GUARD_FINITE : 0u);
     p.factor = r->average == CLNORM_CUMULATIVE ? (float)(1.0 / ((double)r->count + 1.0)) : r->momentum;
-    cl_kernel kernel = b->plan->kernels[CLN_KERNEL_FORWARD_COMMIT];
-    PUSH(b, FORWARD_COMMIT, &p, &g, CLN_STATISTICS, CLN_RUNNING_MEAN, CLN_RUNNING_VAR);
-    cl_int code = clSetKernelArg(kernel, 4, sizeof b->plan->found, &b->plan->found);
-    if (b->code == CL_SUCCESS)
-        b->code = code;
+    PUSH(b, FORWARD_COMMIT, &p, &g, CLN_STATISTICS, CLN_RUNNING_MEAN, CLN_RUNNING_VAR, CLN_FOUND);
 }
 
 static void push_backward_finish(struct batch *b)
@@ -288,19 +210,20 @@ static void push_backward_finish(struct batch *b)
     cl_uint parts = cln_geometry_parts(&op->view, &reduction);
     struct cln_geometry g = cln_geometry_groups(&op->view, &b->device->tuning, parts);
     g.fold = reduction.fold; /* of the partials */
-    struct cln_problem p = problem_of(op, &g);
+    struct cln_problem p = cln_problem_of(op, &g);
     p.parts = parts;
-    p.flags |= CLN_WRITE_SUMS | flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) | flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS);
-    PUSH(b, BACKWARD_FINISH, &p, &g, CLN_PARTIALS, source_of(op).scale, CLN_SUMS, CLN_DWEIGHT, CLN_DBIAS);
+    p.flags |=
+        CLN_WRITE_SUMS | cln_flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) | cln_flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS);
+    PUSH(b, BACKWARD_FINISH, &p, &g, CLN_PARTIALS, cln_source_of(op).scale, CLN_SUMS, CLN_DWEIGHT, CLN_DBIAS);
 }
 
 static void push_backward_apply(struct batch *b)
 {
     const struct cln_op *op = b->op;
     struct cln_geometry g = apply_geometry(b);
-    struct cln_problem p = problem_of(op, &g);
-    struct source from = source_of(op);
-    p.flags |= flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (op->source == CLN_FROM_RUNNING ? CLN_FROZEN : 0u) |
+    struct cln_problem p = cln_problem_of(op, &g);
+    struct cln_source_arrays from = cln_source_of(op);
+    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (op->source == CLN_FROM_RUNNING ? CLN_FROZEN : 0u) |
                stream_flag(b, 3);
     PUSH(b, BACKWARD_APPLY, &p, &g, cln_bound(op, CLN_X) ? CLN_X : CLN_DY, CLN_DY, CLN_DX, from.mean, from.resid,
          from.scale, CLN_WEIGHT, CLN_SUMS);
@@ -416,7 +339,11 @@ static clnorm_status remember_queue(struct cln_cl_plan *plan, cl_command_queue q
 clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op)
 {
     const clnorm_cl_stream *stream = op->stream;
-    struct batch b = {.plan = plan->impl, .device = plan->device->impl, .op = op, .info = &plan->device->info};
+    struct batch b = {.plan = plan->impl,
+                      .device = plan->device->impl,
+                      .plan_device = plan->device,
+                      .op = op,
+                      .workspace = plan->workspace.handle};
     cl_command_queue queue = stream ? stream->queue : b.device->queue;
     int fused = push_forward_fused(&b);
     if (fused == 0)
@@ -427,21 +354,4 @@ clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op)
         return cln_cl_fail("clSetKernelArg", b.code);
     clnorm_status status = remember_queue(b.plan, queue);
     return status == CLNORM_OK ? enqueue(&b, queue, stream) : status;
-}
-
-/* ---- plans ---- */
-
-size_t cln_cl_partials_bytes(const clnorm_plan *plan)
-{
-    struct cln_cutter cutter = cutter_of(&plan->device->info, plan->device->impl);
-    return (size_t)cln_geometry_partials(&plan->view, &cutter) * CLN_MOMENTS_PLANES * plan->view.groups * sizeof(float);
-}
-
-void cln_cl_explain(clnorm_plan *plan)
-{
-    struct cln_cutter cutter = cutter_of(&plan->device->info, plan->device->impl);
-    struct cln_geometry r = cln_geometry_reduce(&plan->view, &cutter), a = cln_geometry_apply(&plan->view, &cutter), f;
-    const char *why = cln_geometry_fused(&plan->view, &cutter, 1, &f);
-    snprintf(plan->explain, sizeof plan->explain, "%s %s %llu %llu %llu\n", plan->device->info.id, why ? why : "fused",
-             (unsigned long long)r.work_groups, (unsigned long long)a.work_groups, (unsigned long long)f.work_groups);
 }

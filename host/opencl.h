@@ -4,6 +4,8 @@
 
 #include "backend/backend.h"
 #include "base/status.h"
+#include "geometry.h"
+#include "launch.h"
 #include "tuning.h"
 
 #include <clnorm/opencl.h>
@@ -45,6 +47,9 @@ enum cln_kernel {
         CLN_KERNEL_COUNT
 };
 
+/* Buffer arguments of a kernel, at most. */
+enum { CLN_MOST_BUFFERS = 12 };
+
 struct cln_cl_device {
     cl_context context;
     cl_device_id id;
@@ -56,8 +61,16 @@ struct cln_cl_device {
     clnorm_build_counts counts;
 };
 
+/* What a kernel's arguments were last set to: the problem, and the buffers that are the plan's own (NULL elsewhere). */
+struct cln_cl_arguments {
+    int has_problem;
+    struct cln_problem problem;
+    cl_mem own[CLN_MOST_BUFFERS];
+};
+
 struct cln_cl_plan {
     cl_kernel kernels[CLN_KERNEL_COUNT];
+    struct cln_cl_arguments arguments[CLN_KERNEL_COUNT];
     cl_mem found;                /* one uint, CLNORM_FOUND_… */
     cl_command_queue last_queue; /* retained; where the last call went */
 };
@@ -98,6 +111,12 @@ clnorm_status cln_cl_check_stream(const clnorm_device *device, const char *who, 
 
 /* launch.c */
 clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op);
+
+/* explain.c: what a plan's launches depend on, and the text about them */
+struct cln_cutter cln_cl_cutter(const clnorm_device *device);
+/* Whether stores go past the cache in a call of so many tensors: on a CPU, when they exceed three quarters of its cache. Whoever reads
+ * a smaller output next gains more than the call loses. */
+int cln_cl_streams(const clnorm_device *device, const struct cln_view *view, uint32_t tensors);
 size_t cln_cl_partials_bytes(const clnorm_plan *plan);
 void cln_cl_explain(clnorm_plan *plan);
 

@@ -29,7 +29,7 @@ struct clnorm_plan {
     size_t partials_bytes;     /* set by the backend's plan_create: bytes of PARTIALS in the workspace */
     struct cln_span workspace; /* the plan's own */
     clnorm_memory *workspace_memory;
-    char explain[1024];
+    char explain[2048];
     void *impl; /* the backend's */
 };
 

@@ -131,6 +131,29 @@ START_TEST(any_batch_size)
 }
 END_TEST
 
+/* Arguments that a call has in common with the one before it are not set again; those of the caller's buffers always are. */
+START_TEST(equal_calls)
+{
+    clnorm_device *device = test_device(_i);
+    struct layer *l = layer_new(device, &shapes[1], shapes[1].n, -1,
+                                random_floats(1, shape_elements(&shapes[1], 4), 1, 0), NULL, NULL);
+    unsigned long set[4];
+    for (int i = 0; i < 4; i++) {
+        l->forward.n = i < 3 ? shapes[1].n : shapes[1].n - 1;
+        reset();
+        ck_assert_int_eq(clnorm_forward(l->plan, &l->forward), CLNORM_OK);
+        set[i] = counts()->of[SHIM_argument];
+    }
+    if (on_host(device))
+        expect(set[0] == 0 && set[3] == 0, "%lu arguments of kernels on the CPU path", set[0] + set[3]);
+    else
+        expect(set[1] < set[0] && set[1] > 0 && set[2] == set[1] && set[3] > set[2],
+               "%lu, %lu and %lu arguments set by equal calls, %lu by one of a smaller batch", set[0], set[1], set[2],
+               set[3]);
+    ck_assert_int_eq(clnorm_device_finish(device), CLNORM_OK);
+}
+END_TEST
+
 /* Refused calls enqueue nothing. */
 START_TEST(refused_calls)
 {
@@ -184,6 +207,7 @@ int main(void)
     add_device_test(tcase, the_shim_counts);
     add_device_test(tcase, a_thousand_calls);
     add_device_test(tcase, any_batch_size);
+    add_device_test(tcase, equal_calls);
     add_device_test(tcase, refused_calls);
     add_device_test(tcase, a_hundred_shapes);
     return run_suites(&suite, 1);

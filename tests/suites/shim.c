@@ -185,7 +185,7 @@ typedef void(CL_CALLBACK *context_notify)(const char *, const void *, size_t, vo
       (c, n, d, o, k, p, f, u, e))
 #define SHIM_CODE_LIST(X)                                                                                              \
     X(create, clCreateKernelsInProgram, (cl_program p, cl_uint n, cl_kernel * k, cl_uint * r), (p, n, k, r))           \
-    X(query, clSetKernelArg, (cl_kernel k, cl_uint i, size_t n, const void *p), (k, i, n, p))                          \
+    X(argument, clSetKernelArg, (cl_kernel k, cl_uint i, size_t n, const void *p), (k, i, n, p))                       \
     X(build, clBuildProgram, (cl_program p, cl_uint n, const cl_device_id *d, const char *o, program_done f, void *u), \
       (p, n, d, o, f, u))                                                                                              \
     X(build, clCompileProgram,                                                                                         \

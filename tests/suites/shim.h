@@ -14,6 +14,7 @@ enum shim_group {
     SHIM_fill,
     SHIM_mark,
     SHIM_query,
+    SHIM_argument, /* of kernels */
     SHIM_GROUPS
 };
 

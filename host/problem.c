@@ -1,0 +1,82 @@
+#include "problem.h"
+
+cl_ulong cln_element_offset(const struct cln_op *op, enum cln_role role)
+{
+    return op->role[role].offset / sizeof(float);
+}
+
+cl_uint cln_flag_if(const struct cln_op *op, enum cln_role role, enum cln_flag flag)
+{
+    return cln_bound(op, role) ? (cl_uint)flag : 0;
+}
+
+cl_uint cln_forward_outputs(const struct cln_op *op)
+{
+    return cln_flag_if(op, CLN_STATE, CLN_WRITE_STATE) | cln_flag_if(op, CLN_MEAN, CLN_WRITE_MEAN) |
+           cln_flag_if(op, CLN_VAR, CLN_WRITE_VAR) | cln_flag_if(op, CLN_RSTD, CLN_WRITE_RSTD);
+}
+
+struct cln_source_arrays cln_source_of(const struct cln_op *op)
+{
+    cl_ulong groups = op->view.groups;
+    if (op->source == CLN_FROM_STATE) {
+        cl_ulong at = cln_element_offset(op, CLN_STATE);
+        return (struct cln_source_arrays){CLN_STATE,   CLN_STATE,       CLN_STATE,    at,
+                                          at + groups, at + 2 * groups, CLN_HAS_RESID};
+    }
+    enum cln_role mean = op->source == CLN_FROM_GIVEN ? CLN_MEAN : CLN_RUNNING_MEAN;
+    enum cln_role scale = op->source == CLN_FROM_GIVEN ? CLN_RSTD : CLN_RUNNING_VAR;
+    return (struct cln_source_arrays){mean,
+                                      mean,
+                                      scale,
+                                      cln_element_offset(op, mean),
+                                      0,
+                                      cln_element_offset(op, scale),
+                                      op->source == CLN_FROM_RUNNING ? CLN_SCALE_IS_VAR : 0};
+}
+
+struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_geometry *g)
+{
+    const struct cln_view *v = &op->view;
+    struct cln_source_arrays from = cln_source_of(op);
+    struct cln_problem p = {
+        .x = cln_element_offset(op, cln_bound(op, CLN_X) ? CLN_X : CLN_DY), /* without x only Σdy is asked for */
+        .dy = cln_element_offset(op, CLN_DY),
+        .out = cln_element_offset(op, cln_bound(op, CLN_Y) ? CLN_Y : CLN_DX),
+        .mean = from.mean_at,
+        .resid = from.resid_at,
+        .scale = from.scale_at,
+        .weight = cln_element_offset(op, CLN_WEIGHT),
+        .bias = cln_element_offset(op, CLN_BIAS),
+        .partials = cln_element_offset(op, CLN_PARTIALS),
+        .statistics = cln_element_offset(op, CLN_STATISTICS),
+        .state = cln_element_offset(op, CLN_STATE),
+        .mean_out = cln_element_offset(op, CLN_MEAN),
+        .var_out = cln_element_offset(op, CLN_VAR),
+        .rstd_out = cln_element_offset(op, CLN_RSTD),
+        .running_mean = cln_element_offset(op, CLN_RUNNING_MEAN),
+        .running_var = cln_element_offset(op, CLN_RUNNING_VAR),
+        .sums = cln_element_offset(op, CLN_SUMS),
+        .dweight = cln_element_offset(op, CLN_DWEIGHT),
+        .dbias = cln_element_offset(op, CLN_DBIAS),
+        .groups = v->groups,
+        .outers = v->outers / g->fold,
+        .inners = v->inners,
+        .outer_stride = v->outer_stride * g->fold,
+        .group_stride = v->group_stride,
+        .count = cln_view_count(v),
+        .columns = v->groups * g->fold,
+        .tiles = g->tiles,
+        .flags = from.flags,
+        .parts_outer = g->parts_outer,
+        .parts_inner = g->parts_inner,
+        .lanes = g->lanes,
+        .span = g->span,
+        .fold = g->fold,
+        .rest = (cl_uint)(v->outers % g->fold),
+        .blocks = g->blocks,
+        .found = CLNORM_FOUND_NONFINITE,
+        .eps = op->eps,
+    };
+    return p;
+}
