@@ -47,6 +47,12 @@ static int is_own(const struct batch *b, cl_mem buffer)
 _Static_assert(offsetof(struct cln_problem, factor) + sizeof(cl_float) == sizeof(struct cln_problem),
                "problems are compared byte by byte: no padding");
 
+/* Of bits, not of values: a NaN equals itself, and -0 is not 0. */
+static int equal_bytes(const void *a, const void *b, size_t size)
+{
+    return memcmp(a, b, size) == 0;
+}
+
 /* Sets a kernel's arguments (the problem, then the buffers of the roles) as far as they may have changed, and notes the launch. */
 static void push_kernel(struct batch *b, enum cln_kernel which, const struct cln_problem *problem,
                         const struct cln_geometry *g, const enum cln_role *roles, cl_uint role_count)
@@ -54,7 +60,7 @@ static void push_kernel(struct batch *b, enum cln_kernel which, const struct cln
     cl_kernel kernel = b->plan->kernels[which];
     struct cln_cl_arguments *set = &b->plan->arguments[which];
     cl_int code = CL_SUCCESS;
-    if (!set->has_problem || memcmp(&set->problem, problem, sizeof *problem) != 0) {
+    if (!set->has_problem || !equal_bytes(&set->problem, problem, sizeof *problem)) {
         code = clSetKernelArg(kernel, 0, sizeof *problem, problem);
         set->has_problem = code == CL_SUCCESS;
         set->problem = *problem;

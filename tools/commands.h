@@ -7,6 +7,7 @@
 int cmd_bench(const struct cli_command *self, int argc, const char **argv);
 int cmd_demo(const struct cli_command *self, int argc, const char **argv);
 int cmd_devices(const struct cli_command *self, int argc, const char **argv);
+int cmd_explain(const struct cli_command *self, int argc, const char **argv);
 int cmd_gradcheck(const struct cli_command *self, int argc, const char **argv);
 int cmd_parity(const struct cli_command *self, int argc, const char **argv);
 int cmd_run(const struct cli_command *self, int argc, const char **argv);

@@ -11,6 +11,8 @@ const struct cli_command cli_commands[] = {
     {"gradcheck", "check the gradients by central differences", "clnorm gradcheck --device cpu", cmd_gradcheck},
     {"bench", "time every mode against the limit of this machine's memory",
      "clnorm bench --device cpu --shapes bench/shapes/resnet50.txt --json bench.json", cmd_bench},
+    {"explain", "tell what a device would run for a shape, why, and what it moves",
+     "clnorm explain --device cpu --layout ncs --shape 32x64x56x56", cmd_explain},
     {"demo", "covariate-shift: train a network with and without batch norm",
      "clnorm demo covariate-shift --data digits --out report", cmd_demo},
     {NULL, NULL, NULL, NULL}};

@@ -8,7 +8,7 @@ import numpy as np
 import support
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
-SUBCOMMANDS = ["devices", "run", "parity", "gradcheck", "bench", "demo"]
+SUBCOMMANDS = ["devices", "run", "parity", "gradcheck", "bench", "explain", "demo"]
 
 
 class Help(support.ToolTest):
@@ -18,7 +18,7 @@ class Help(support.ToolTest):
         return result.stdout
 
     def test_golden(self):
-        for name in ("run", "devices", "gradcheck"):
+        for name in ("run", "devices", "gradcheck", "explain"):
             with self.subTest(name=name), open(os.path.join(GOLDEN, name + ".txt"), encoding="utf-8") as stream:
                 self.assertEqual(self.succeed(name, "--help"), stream.read())
 
@@ -41,7 +41,7 @@ class Help(support.ToolTest):
 
     def test_examples_work(self):
         self.save("x.npy", np.arange(12).reshape(3, 4))
-        for name in ("run", "devices", "gradcheck"):
+        for name in ("run", "devices", "gradcheck", "explain"):
             with self.subTest(name=name):
                 example = self.succeed(name, "--help").rstrip("\n").split("\n")[-1]
                 program, *arguments = shlex.split(example)

@@ -1,0 +1,69 @@
+/* clnorm explain: what a device would run for a shape, why, and what it moves. */
+#include "bench/shapes.h"
+#include "commands.h"
+
+#include <stdlib.h>
+
+static clnorm_desc desc_of(const struct bench_shape *shape)
+{
+    clnorm_desc desc = CLNORM_DESC_INIT;
+    desc.layout = shape->layout;
+    desc.n = shape->size[0];
+    desc.c = shape->size[1];
+    desc.spatial_dims = shape->dims - 2;
+    for (int i = 2; i < shape->dims; i++)
+        desc.spatial[i - 2] = shape->size[i];
+    return desc;
+}
+
+static int explain(const struct cli_command *self, const char *name, const struct bench_shape *shape)
+{
+    clnorm_device *device = NULL;
+    clnorm_plan *plan = NULL;
+    clnorm_desc desc = desc_of(shape);
+    clnorm_status status = clnorm_device_open(name, &device);
+    if (status != CLNORM_OK)
+        return cli_status(self, status, "the device cannot be opened");
+    status = clnorm_plan_create(device, &desc, &plan);
+    if (status == CLNORM_OK)
+        printf("%sworkspace: %zu bytes; state for backward: %zu bytes\n", clnorm_plan_explain(plan),
+               clnorm_plan_workspace_bytes(plan), clnorm_plan_state_bytes(plan));
+    int exit_code = status == CLNORM_OK ? CLI_OK : cli_status(self, status, "the plan cannot be made");
+    clnorm_plan_destroy(plan);
+    clnorm_device_destroy(device);
+    return exit_code;
+}
+
+int cmd_explain(const struct cli_command *self, int argc, const char **argv)
+{
+    char *device = NULL, *layout = NULL, *sizes = NULL, text[256], error[512];
+    int exit_code;
+    struct poptOption table[] = {
+        {"device", 0, POPT_ARG_STRING, &device, 0, "cpu (the default), auto, opencl, opencl:P.D or part of a name",
+         "NAME"},
+        {"layout", 0, POPT_ARG_STRING, &layout, 0, "nc, ncs or nsc", "LAYOUT"},
+        {"shape", 0, POPT_ARG_STRING, &sizes, 0, "N, C and spatial sizes, in this order in every layout", "NxCx..."},
+        POPT_TABLEEND};
+    bool go_on = cli_parse(self, table, argc, argv, &exit_code);
+    struct bench_shapes shapes = {0, NULL};
+    if (!go_on) {
+        /* told already */
+    } else if (!layout || !sizes) {
+        exit_code = cli_error(self, "--%s is missing (try clnorm explain --help)", layout ? "shape" : "layout");
+    } else if ((size_t)snprintf(text, sizeof text, "shape %s %s", layout, sizes) >= sizeof text) {
+        exit_code = cli_error(self, "--layout and --shape have more than %zu characters", sizeof text - 8);
+    } else if (!bench_shapes_parse(&shapes, "--layout and --shape", text, error)) {
+        exit_code = cli_error(self, "%s", error);
+    } else {
+        exit_code = explain(self, device ? device : "cpu", &shapes.list[0]);
+        bench_shapes_free(&shapes);
+    }
+    free(device);
+    free(layout);
+    free(sizes);
+    if (exit_code == CLI_OK && (fflush(stdout) != 0 || ferror(stdout))) {
+        cli_error(self, "standard output cannot be written");
+        return CLI_FAILED;
+    }
+    return exit_code;
+}
