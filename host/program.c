@@ -34,20 +34,14 @@ void cln_kernel_name(enum cln_kernel kernel, enum cln_family family, char *name,
 
 static void make_options(const struct cln_tuning *t, enum cln_program which, char *options, size_t size)
 {
-    switch (which) {
-    case CLN_PROGRAM_SEGMENTS:
+    if (which == CLN_PROGRAM_SEGMENTS)
         snprintf(options, size, OPTIONS " -DW=%u -DWG=%u -DSPAN=%u", macros[which], t->segments_width,
                  t->segments_group, t->segments_span);
-        break;
-    case CLN_PROGRAM_COLUMNS:
+    else if (which == CLN_PROGRAM_COLUMNS)
         snprintf(options, size, OPTIONS " -DW=%u -DWG=%u -DSPAN=%u", macros[which], t->columns_width, t->columns_group,
                  t->columns_span);
-        break;
-    case CLN_PROGRAM_GROUPS:
-    case CLN_PROGRAM_COUNT:
+    else
         snprintf(options, size, OPTIONS " -DW=1 -DWG=%u", macros[which], t->groups_group);
-        break;
-    }
 }
 
 static clnorm_status build_failed(cl_program program, cl_device_id id, const char *options, cl_int code)
