@@ -785,10 +785,10 @@ INLINE tile tile_of(const problem *p, ulong id, uint part)
     return tile_at(p, (id * p->span * p->lanes + l.along) * W, p->columns, first, last - first, p->outer_stride, l);
 }
 
-/* The rows that folding left over. Work-groups are of one work-item then. */
+/* The rows that folding left over. Work-groups are of one work-item then, and spans are wide. */
 static int has_rest(const problem *p, ulong id, uint part)
 {
-    return p->rest > 0 && id == 0 && part == p->parts_outer - 1;
+    return SPAN > 1 && p->rest > 0 && id == 0 && part == p->parts_outer - 1;
 }
 
 INLINE tile rest_of(const problem *p)
