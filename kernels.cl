@@ -73,8 +73,13 @@ typedef struct {
 
 /* A work-item that is alone hides latency by itself: its loops have constant bounds. Where there are many, registers are dear. */
 #define UNROLL (WG == 1)
-/* What is called once with pointers to a work-item's own arrays, which are to stay in registers. */
+/* What is called once with pointers to a work-item's own arrays, which are to stay in registers. Oclgrind knows neither what clang makes
+ * of that nor prefetches: it gets -DCLNORM_SIMULATED. */
+#ifdef CLNORM_SIMULATED
+#define INLINE static
+#else
 #define INLINE static inline __attribute__((always_inline))
+#endif
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b)  JOIN_(a, b)
@@ -124,7 +129,7 @@ typedef vec unaligned __attribute__((aligned(4)));
 #endif
 /* Asks for the cache line of p, which may be beyond the tensor; GPUs hide latency by other means. */
 #define PREFETCH(p)
-#if defined(__has_builtin) && WG == 1
+#if defined(__has_builtin) && WG == 1 && !defined(CLNORM_SIMULATED)
 #if __has_builtin(__builtin_prefetch)
 #undef PREFETCH
 #define PREFETCH(p) __builtin_prefetch(p)
