@@ -25,7 +25,8 @@ double *cln_cpu_partials(const struct cln_op *op, uint64_t part, int plane)
 /* Scalars begin where as many parts as this problem has end. */
 static float *scalar_plane(const struct cln_share *s, int plane)
 {
-    return (float *)cln_cpu_partials(s->op, cln_grid_parts(s->grid), 0) + (uint64_t)plane * s->op->view.groups;
+    void *end = cln_cpu_partials(s->op, cln_grid_parts(s->grid), 0);
+    return (float *)end + (uint64_t)plane * s->op->view.groups;
 }
 
 /* ---- statistics ---- */

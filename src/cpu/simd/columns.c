@@ -98,8 +98,10 @@ INLINE void sums_of(const struct terms *of, uint64_t rows, const struct cln_band
     int long_rows = band->count >= LONG_ROW;
     size_t rows_ahead = AHEAD / stride, least_ahead = long_rows ? 1 : CHAIN;
     size_t ahead = (rows_ahead > least_ahead ? rows_ahead : least_ahead) * stride;
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++) {
+        /* cppcheck-suppress uninitvar ; cleared here, not read */
         memset(t->total[k], 0, columns * sizeof(double));
+    }
     for (uint64_t start = 0; start < rows; start += TURN) {
         uint64_t end = least(rows, start + TURN);
         for (int k = 0; k < 2; k++)
