@@ -109,6 +109,7 @@ const struct cln_backend cln_opencl_backend = {
     .build_all = build_all,
     .build_counts = build_counts,
     .finish = finish,
+    .save_tuning = cln_entry_save,
     .memory_create = cln_cl_memory_create,
     .memory_destroy = cln_cl_memory_destroy,
     .memory_write = cln_cl_memory_write,

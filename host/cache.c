@@ -1,9 +1,9 @@
 #include "cache.h"
 
+#include "folder.h"
 #include "opencl.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,28 +58,14 @@ struct cln_cache_key cln_cache_key_make(const char *options, const clnorm_device
 /* The cache's directory, made if need be. 0: there is none. */
 static int directory(char *path, size_t size)
 {
-    const char *named = getenv("CLNORM_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int length;
+    const char *named = getenv("CLNORM_CACHE");
     if (named && !strcmp(named, "off"))
         return 0;
-    if (named && *named)
-        length = snprintf(path, size, "%s", named);
-    else if (xdg && xdg[0] == '/')
-        length = snprintf(path, size, "%s/clnorm", xdg);
-    else if (home && *home)
-        length = snprintf(path, size, "%s/.cache/clnorm", home);
-    else
-        return 0;
-    if (length < 0 || (size_t)length >= size)
-        return 0;
-    for (char *p = path + 1; *p; p++) {
-        if (*p == '/') {
-            *p = '\0';
-            (void)mkdir(path, 0700);
-            *p = '/';
-        }
+    if (named && *named) {
+        int length = snprintf(path, size, "%s", named);
+        return length > 0 && (size_t)length < size && cln_folder_make(path);
     }
-    return mkdir(path, 0700) == 0 || errno == EEXIST;
+    return cln_folder_path("XDG_CACHE_HOME", ".cache", path, size) && cln_folder_make(path);
 }
 
 static int file_name(const struct cln_cache_key *key, char *path, size_t size, char *folder, size_t folder_size)

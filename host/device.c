@@ -136,10 +136,7 @@ static clnorm_status describe_device(cl_device_id id, clnorm_device_info *info, 
     info->fp16 = strstr(extensions, "cl_khr_fp16") != NULL;
     info->subgroups =
         strstr(extensions, "cl_khr_subgroups") != NULL || strstr(extensions, "cl_intel_subgroups") != NULL;
-    clnorm_status status = cln_tuning_choose(info, vendor, tuning);
-    if (status == CLNORM_OK)
-        cln_tuning_format(tuning, info->tuning, sizeof info->tuning);
-    return status;
+    return cln_tuning_choose(info, vendor, tuning);
 }
 
 clnorm_status cln_cl_describe(uint32_t i, clnorm_device_info *info)

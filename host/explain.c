@@ -57,9 +57,10 @@ void cln_cl_explain(clnorm_plan *plan)
     int segments = plan->view.family == CLN_SEGMENTS;
     const char *family = segments ? "segments" : "columns";
     size_t bytes = sizeof plan->explain;
-    int head = snprintf(plan->explain, bytes, "%s, %s, vectors of %u, spans of up to %u\n", plan->device->info.id,
-                        family, segments ? cutter.tuning->segments_width : cutter.tuning->columns_width,
-                        segments ? cutter.tuning->segments_span : cutter.tuning->columns_span);
+    int head = snprintf(
+        plan->explain, bytes, "%s, %s, vectors of %u, spans of up to %u; launch shape from: %s\n",
+        plan->device->info.id, family, segments ? cutter.tuning->segments_width : cutter.tuning->columns_width,
+        segments ? cutter.tuning->segments_span : cutter.tuning->columns_span, plan->device->info.tuning_source);
     size_t n = head > 0 ? (size_t)head : 0;
     for (uint32_t tensors = 1; tensors <= 2 && n < bytes; tensors++)
         n += explain_call(plan->explain + n, bytes - n, plan, tensors);

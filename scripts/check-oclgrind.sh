@@ -29,7 +29,7 @@ trap 'rm -rf "$scratch"' EXIT
 run_case() {
     local log=$scratch/$1.log out=$scratch/$1.out checks=(--data-races --uninitialized)
     [[ $1 != *_parts* && $1 != *_n0c* ]] || checks=(--data-races)
-    if ! CLNORM_CACHE=off oclgrind --num-threads 1 --build-options "-cl-opt-disable -DCLNORM_SIMULATED" "${checks[@]}" --log "$log" \
+    if ! CLNORM_CACHE=off CLNORM_TUNING=default oclgrind --num-threads 1 --build-options "-cl-opt-disable -DCLNORM_SIMULATED" "${checks[@]}" --log "$log" \
         "$program_under_test" parity --devices Oclgrind --suite short --case "$1" >"$out" 2>&1; then
         echo "FAILED $1"
         cat "$out"

@@ -91,7 +91,8 @@ extern "C" {
     X(E_BUSY, 42, "the object is still in use")                                                                        \
     X(E_DEVICE_FAILED, 60, "an OpenCL call failed")                                                                    \
     X(E_BUILD, 61, "a kernel did not build")                                                                           \
-    X(E_NO_MEMORY, 62, "out of memory")
+    X(E_NO_MEMORY, 62, "out of memory")                                                                                \
+    X(E_FILE, 63, "a file cannot be written")
 
 typedef enum clnorm_status {
 #define CLNORM_STATUS_ENUM(name, number, text) CLNORM_##name = number,
@@ -137,10 +138,13 @@ typedef struct clnorm_device_info {
     uint32_t compute_units;   /* CL_DEVICE_MAX_COMPUTE_UNITS; processors for cpu */
     uint32_t work_group_size; /* largest work-group */
     int fp64, fp16, subgroups; /* 1 if the device has them. None is needed */
+    /* Where `tuning` is from: "table", "environment" (CLNORM_TUNING), "tuned, PATH" (clnorm_device_save_tuning), or
+     * "table; PATH is ignored: WHY" if the saved row is damaged, another device's or more than the device holds. "" for cpu */
+    char tuning_source[512];
 } clnorm_device_info;
 #define CLNORM_DEVICE_INFO_INIT                                                                                        \
     {                                                                                                                  \
-        sizeof(clnorm_device_info), "", "", "", "", "", "", "", CLNORM_CLASS_HOST, 0, 0, 0, 0, 0, 0, 0, 0              \
+        sizeof(clnorm_device_info), "", "", "", "", "", "", "", CLNORM_CLASS_HOST, 0, 0, 0, 0, 0, 0, 0, 0, ""          \
     }
 
 /* Opens a device. name:
@@ -150,7 +154,8 @@ typedef struct clnorm_device_info {
  *   "opencl:P.D"   device D of platform P, as clnorm_device_list counts them
  *   anything else  part of an OpenCL device's or platform's name, letter case ignored; the first match
  * No OpenCL platform at all is not an error for "auto" and "cpu".
- * -> E_NULL, E_DEVICE_UNKNOWN (the sentence lists the devices), E_DEVICE_FAILED, E_BUILD, E_NO_MEMORY. *device is set on success only. */
+ * -> E_NULL, E_DEVICE_UNKNOWN (the sentence lists the devices), E_ENUM (CLNORM_TUNING in the environment is no row), E_DEVICE_FAILED,
+ * E_BUILD, E_NO_MEMORY. *device is set on success only. */
 CLNORM_API clnorm_status clnorm_device_open(const char *name, clnorm_device **device);
 /* Waits for nothing. NULL is fine. Plans and memory of the device keep it alive: it is freed with the last of them. */
 CLNORM_API void clnorm_device_destroy(clnorm_device *device);
@@ -169,6 +174,11 @@ typedef struct clnorm_build_counts {
 } clnorm_build_counts;
 /* How many programs this device has built so far. -> E_NULL. */
 CLNORM_API clnorm_status clnorm_device_get_build_counts(const clnorm_device *device, clnorm_build_counts *counts);
+/* Saves a row, in the form of info.tuning, as this user's for the device: every device of that platform and name that is opened later,
+ * in any process, has it, unless CLNORM_TUNING says otherwise (docs/tuning.md). Devices that are open keep theirs. row NULL: forgets
+ * what was saved. A file is written whole or not at all. `clnorm tune` finds rows.
+ * -> E_NULL, E_UNSUPPORTED (cpu has no rows), E_ENUM (no row, or more than the device holds), E_FILE. */
+CLNORM_API clnorm_status clnorm_device_save_tuning(const clnorm_device *device, const char *row);
 
 /* ---- buffers --------------------------------------------------------------------------------------------------- */
 

@@ -119,14 +119,24 @@ static clnorm_status try_device(clnorm_device *device)
     return status;
 }
 
+/* What the environment says is no row for device i. Another device may hold it, so this is told only if none is found. */
+static clnorm_status refusal(uint32_t i)
+{
+    clnorm_device_info info;
+    return describe(i, &info);
+}
+
 static clnorm_status open_auto(clnorm_device **out)
 {
     char reason[512] = "";
-    uint32_t count = device_count(), passed_over = 0;
+    uint32_t count = device_count(), passed_over = 0, refused = 0;
     for (uint32_t i = 1; i < count; i++) {
         clnorm_device_info info;
         clnorm_device *device = NULL;
-        if (describe(i, &info) != CLNORM_OK)
+        clnorm_status described = describe(i, &info);
+        if (described == CLNORM_E_ENUM)
+            refused = i;
+        if (described != CLNORM_OK)
             continue;
         if (info.kind != CLNORM_CLASS_GPU && info.kind != CLNORM_CLASS_ACCELERATOR) {
             passed_over++;
@@ -145,6 +155,8 @@ static clnorm_status open_auto(clnorm_device **out)
             (void)device->backend->finish(device);
         clnorm_device_destroy(device);
     }
+    if (refused)
+        return refusal(refused);
     clnorm_status status = open_index(0, out);
     if (status == CLNORM_OK) {
         if (!reason[0])
@@ -193,16 +205,19 @@ clnorm_status clnorm_device_open(const char *name, clnorm_device **device)
     if (!strcmp(name, "cpu"))
         return open_index(0, device);
     int any_opencl = !strcmp(name, "opencl"), by_id = !strncmp(name, "opencl:", 7);
-    uint32_t count = device_count();
+    uint32_t count = device_count(), refused = 0;
     for (uint32_t i = 1; name[0] && i < count; i++) {
         clnorm_device_info info;
-        if (describe(i, &info) != CLNORM_OK)
+        clnorm_status described = describe(i, &info);
+        if (described == CLNORM_E_ENUM)
+            refused = i;
+        if (described != CLNORM_OK)
             continue;
         if (any_opencl || (by_id && !strcmp(name, info.id)) ||
             (!by_id && (contains(info.name, name) || contains(info.platform, name))))
             return open_index(i, device);
     }
-    return unknown(name);
+    return refused ? refusal(refused) : unknown(name);
 }
 
 void clnorm_device_destroy(clnorm_device *device)
@@ -233,4 +248,11 @@ clnorm_status clnorm_device_finish(clnorm_device *device)
     if (!device)
         return cln_fail(CLNORM_E_NULL, "clnorm_device_finish: device is NULL but must be a device");
     return device->backend->finish(device);
+}
+
+clnorm_status clnorm_device_save_tuning(const clnorm_device *device, const char *row)
+{
+    if (!device)
+        return cln_fail(CLNORM_E_NULL, "clnorm_device_save_tuning: device is NULL but must be a device");
+    return device->backend->save_tuning(device, row);
 }

@@ -42,6 +42,8 @@ struct cln_backend {
     clnorm_status (*build_all)(clnorm_device *device);
     void (*build_counts)(const clnorm_device *device, clnorm_build_counts *counts);
     clnorm_status (*finish)(clnorm_device *device);
+    /* row NULL: forgets what was saved. */
+    clnorm_status (*save_tuning)(const clnorm_device *device, const char *row);
 
     /* Memory; ranges are checked by the caller. */
     clnorm_status (*memory_create)(clnorm_memory *memory);

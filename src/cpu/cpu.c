@@ -54,6 +54,14 @@ static clnorm_status cpu_nothing(clnorm_device *device)
     return CLNORM_OK;
 }
 
+static clnorm_status cpu_save_tuning(const clnorm_device *device, const char *row)
+{
+    (void)row;
+    return cln_fail(CLNORM_E_UNSUPPORTED,
+                    "clnorm_device_save_tuning: device is %s, which has no tuning row, but must be an OpenCL device",
+                    device->info.id);
+}
+
 static void cpu_build_counts(const clnorm_device *device, clnorm_build_counts *counts)
 {
     (void)device;
@@ -228,6 +236,7 @@ const struct cln_backend cln_cpu_backend = {
     .build_all = cpu_nothing,
     .build_counts = cpu_build_counts,
     .finish = cpu_nothing,
+    .save_tuning = cpu_save_tuning,
     .memory_create = cpu_memory_create,
     .memory_destroy = cpu_memory_destroy,
     .memory_write = cpu_memory_write,

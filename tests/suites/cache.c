@@ -1,11 +1,11 @@
 /* The disk cache of program binaries: what CLNORM_CACHE and the XDG variables say, damaged files, processes at once, places
  * that cannot be written. Each use of the cache is a process of its own, for programs are built once per process and device. */
-#define _GNU_SOURCE /* MAP_ANONYMOUS, nftw */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include "files.h"
 #include "support.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,73 +121,6 @@ static void expect_builds(const struct outcome *out, bool from_source, const cha
     uint64_t wanted = from_source ? out->counts.from_source : out->counts.from_cache;
     expect(programs(out) > 0 && wanted == programs(out), "%s: %llu programs from source, %llu from the cache", what,
            (unsigned long long)out->counts.from_source, (unsigned long long)out->counts.from_cache);
-}
-
-/* ---- files ------------------------------------------------------------------------------------------------------- */
-
-struct file {
-    char path[512];
-    unsigned char *bytes;
-    size_t size;
-};
-enum { MAX_FILES = 64 };
-static struct file files[MAX_FILES];
-static size_t file_count;
-
-static void put_file(const char *path, const unsigned char *bytes, size_t size)
-{
-    FILE *stream = fopen(path, "wb");
-    ck_assert_msg(stream != NULL, "%s: %s", path, strerror(errno));
-    ck_assert_uint_eq(fwrite(bytes, 1, size, stream), size);
-    ck_assert_int_eq(fclose(stream), 0);
-}
-
-static int visit_file(const char *path, const struct stat *info, int type, struct FTW *walk)
-{
-    (void)walk;
-    if (type != FTW_F)
-        return 0;
-    ck_assert_uint_lt(file_count, MAX_FILES);
-    struct file *file = &files[file_count++];
-    snprintf(file->path, sizeof file->path, "%s", path);
-    file->size = (size_t)info->st_size;
-    file->bytes = scratch(file->size);
-    FILE *stream = fopen(path, "rb");
-    ck_assert_ptr_nonnull(stream);
-    ck_assert_uint_eq(fread(file->bytes, 1, file->size, stream), file->size);
-    fclose(stream);
-    return 0;
-}
-
-/* Reads every file below the directory into `files`. */
-static size_t read_files(const char *directory)
-{
-    file_count = 0;
-    nftw(directory, visit_file, 16, FTW_PHYS);
-    return file_count;
-}
-
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *walk)
-{
-    (void)info;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
-static void remove_tree(const char *directory)
-{
-    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-/* A fresh directory below the working directory. */
-static const char *new_directory(void)
-{
-    char *path = scratch(512);
-    ck_assert_ptr_nonnull(getcwd(path, 400));
-    strcat(path, "/cache-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(path));
-    return path;
 }
 
 /* ---- where it is ------------------------------------------------------------------------------------------------- */

@@ -23,6 +23,7 @@ KEYS = {
     "fp16": bool,
     "subgroups": bool,
     "tuning": str,
+    "tuning_source": str,
 }
 
 UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
@@ -49,6 +50,7 @@ class Devices(support.ToolTest):
                 for key in ("memory", "max_allocation", "compute_units", "work_group_size"):
                     self.assertGreater(device[key], 0, key)
                 self.assertLessEqual(device["max_allocation"], device["memory"])
+                self.assertEqual(device["tuning_source"], "" if device["class"] == "host" else "table")
                 if device["class"] != "host":
                     self.assertGreaterEqual(device["local_memory"], 1024)  # OpenCL 1.2 promises that of any profile
 
@@ -81,6 +83,7 @@ class Devices(support.ToolTest):
                 self.assertEqual(rows["platform"], device["platform"])
                 self.assertEqual(rows["class"], device["class"])
                 self.assertEqual(rows["tuning"], device["tuning"])
+                self.assertEqual(rows.get("tuning from", ""), device["tuning_source"])
                 self.assertEqual(rows["compute units"], str(device["compute_units"]))
                 self.assertEqual(rows["work-group size"], str(device["work_group_size"]))
                 yes = {name: ("no", "yes")[device[name]] for name in ("fp64", "fp16", "subgroups")}

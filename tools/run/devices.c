@@ -37,12 +37,13 @@ static json_t *json_text(const char *text)
 
 static json_t *device_json(const clnorm_device_info *d)
 {
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o}", "id", d->id, "name",
-                     json_text(d->name), "platform", json_text(d->platform), "version", json_text(d->version), "driver",
-                     json_text(d->driver), "class", class_name(d->kind), "memory", (json_int_t)d->memory,
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o, s:o}", "id", d->id,
+                     "name", json_text(d->name), "platform", json_text(d->platform), "version", json_text(d->version),
+                     "driver", json_text(d->driver), "class", class_name(d->kind), "memory", (json_int_t)d->memory,
                      "max_allocation", (json_int_t)d->max_allocation, "local_memory", (json_int_t)d->local_memory,
                      "compute_units", (json_int_t)d->compute_units, "work_group_size", (json_int_t)d->work_group_size,
-                     "fp64", d->fp64, "fp16", d->fp16, "subgroups", d->subgroups, "tuning", json_text(d->tuning));
+                     "fp64", d->fp64, "fp16", d->fp16, "subgroups", d->subgroups, "tuning", json_text(d->tuning),
+                     "tuning_source", json_text(d->tuning_source));
 }
 
 /* Bytes in the largest binary unit that leaves at least 1: "62.7 GiB". */
@@ -70,6 +71,8 @@ static void print_device(const clnorm_device_info *d)
     printf("  %-16s fp64 %s, fp16 %s, subgroups %s\n", "has", d->fp64 ? "yes" : "no", d->fp16 ? "yes" : "no",
            d->subgroups ? "yes" : "no");
     printf("  %-16s %s\n", "tuning", d->tuning);
+    if (d->tuning_source[0])
+        printf("  %-16s %s\n", "tuning from", d->tuning_source);
 }
 
 static int list_devices(const struct cli_command *self, json_t *array)
