@@ -21,7 +21,7 @@ enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 static uint32_t *number(struct cln_tuning *t, const struct field *field)
 {
-    return (uint32_t *)((char *)t + field->offset);
+    return (uint32_t *)(void *)((char *)t + field->offset); /* by void: the offset is that of a uint32_t */
 }
 
 /* In the widest reduction a lane keeps six vectors (count, reference, two pairs); of four elements at least. */
