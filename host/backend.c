@@ -50,6 +50,10 @@ static clnorm_status create_kernels(clnorm_plan *plan, struct cln_cl_plan *impl)
 
 static clnorm_status plan_create(clnorm_plan *plan)
 {
+    if (plan->desc.norm != CLNORM_BATCH)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "clnorm_plan_create: desc.norm is %d but must be CLNORM_BATCH on an OpenCL device",
+                        (int)plan->desc.norm);
     const struct cln_cl_device *device = plan->device->impl;
     struct cln_cl_plan *impl = calloc(1, sizeof *impl);
     if (!impl)

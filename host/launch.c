@@ -259,6 +259,9 @@ static void push_step(struct batch *b, enum cln_step step)
     case CLN_STEP_BACKWARD_APPLY:
         push_backward_apply(b);
         break;
+    case CLN_STEP_WEIGHTS:
+    case CLN_STEP_WEIGHTS_FINISH: /* batch norm has neither */
+        break;
     case CLN_STEP_ZERO_STATISTICS:
         push_zero(b, CLN_STATISTICS, CLN_STATISTICS_PLANES);
         break;

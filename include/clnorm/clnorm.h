@@ -27,14 +27,15 @@
  * Time. On an OpenCL device every run call is asynchronous: it enqueues and returns; it allocates, compiles, flushes
  * and waits for nothing. On "cpu" it returns when the result is there.
  *
- * Formulas (docs/math.md derives them). A statistics group is, for batch norm, one channel c over all samples and
- * positions; m is its number of values; u = 2^-24.
+ * Formulas (docs/math.md derives them). A statistics group is what the norm says (clnorm_norm); m is its number of values;
+ * u = 2^-24.
  *     mean = Σx / m            kept as a pair  m + c  of two floats, so that a large mean costs no accuracy
  *     var  = Σ(x − mean)² / m  biased
  *     rstd = 1 / sqrt(var + eps)
  *     y    = (x − mean)·rstd·weight + bias
- * Bounds that the tests hold on every device, per channel: |y − y64| ≤ 16u·max|y64| (weight 1, bias 0) for any f32 input
- * with |x| < 1e17. A constant channel has var exactly 0 and (eps > 0) y exactly bias.
+ * RMS norm takes no mean off: rstd = 1 / sqrt(Σx²/m + eps), y = x·rstd·weight + bias.
+ * Bounds that the tests hold on every device, per statistics group: |y − y64| ≤ 16u·max|y64| (weight 1, bias 0) for any f32
+ * input with |x| < 1e17. A constant group has var exactly 0 and (eps > 0; not RMS norm) y exactly bias.
  */
 #ifndef CLNORM_CLNORM_H
 #define CLNORM_CLNORM_H
@@ -249,8 +250,17 @@ CLNORM_API clnorm_status clnorm_device_finish(clnorm_device *device);
 
 /* ---- plans ----------------------------------------------------------------------------------------------------- */
 
+/* Over what statistics are taken, and the length of weight and bias. */
 typedef enum clnorm_norm {
-    CLNORM_BATCH = 0 /* statistics per channel over samples and positions */
+    CLNORM_BATCH = 0, /* a channel, over samples and positions; c */
+    CLNORM_LAYER =
+        1, /* the last desc.normalized_dims dimensions of the layout, for each index of the others; one weight an
+                            element of those dimensions */
+    CLNORM_GROUP = 2, /* c / desc.groups neighbouring channels of a sample, over its positions; c */
+    CLNORM_INSTANCE =
+        3,         /* a channel of a sample, over its positions; c. Has running statistics, one a channel: they take the
+                            mean of the samples' means and of their variances */
+    CLNORM_RMS = 4 /* as layer norm, without taking a mean off */
 } clnorm_norm;
 
 typedef enum clnorm_layout {
@@ -278,13 +288,12 @@ typedef struct clnorm_desc {
         [2 +
          CLNORM_MAX_SPATIAL]; /* all 0, or the strides in elements in the order of the layout, which must be the dense
                                                 ones (a dimension of 1 may have any stride) */
+    int64_t groups;           /* CLNORM_GROUP: 1 or more, and a divisor of c; else 0 */
+    int32_t normalized_dims;  /* CLNORM_LAYER, CLNORM_RMS: from 1 to all dimensions but n; else 0 */
 } clnorm_desc;
 #define CLNORM_DESC_INIT                                                                                               \
     {                                                                                                                  \
-        sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f,                           \
-        {                                                                                                              \
-            0, 0, 0, 0, 0                                                                                              \
-        }                                                                                                              \
+        sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}, 0, 0     \
     }
 
 typedef struct clnorm_plan clnorm_plan;
@@ -295,7 +304,10 @@ CLNORM_API clnorm_status clnorm_plan_create(clnorm_device *device, const clnorm_
 /* NULL is fine. Calls already enqueued still complete. */
 CLNORM_API void clnorm_plan_destroy(clnorm_plan *plan);
 
-/* Bytes of: the state that forward saves for backward (f32[3][c]: m, c, rstd; opaque); statistics (see clnorm_statistics);
+/* Statistics groups of n samples (CLNORM_PLAN_N: the plan's n): batch norm c, group norm n·groups, instance norm n·c, layer and RMS norm
+ * the product of the dimensions that are not normalized. 0 for NULL and for n out of range. */
+CLNORM_API int64_t clnorm_plan_groups(const clnorm_plan *plan, int64_t n);
+/* Bytes of: the state that forward saves for backward (f32[3][groups]: m, c, rstd; opaque); statistics (see clnorm_statistics);
  * sums (see clnorm_backward_reduce); the workspace of one call. All 0 for NULL. */
 CLNORM_API size_t clnorm_plan_state_bytes(const clnorm_plan *plan);
 CLNORM_API size_t clnorm_plan_statistics_bytes(const clnorm_plan *plan);
@@ -344,8 +356,11 @@ typedef struct clnorm_running {
 /* In all of these:
  *   n          samples of this call, 0 ≤ n ≤ the plan's; the initialisers set CLNORM_PLAN_N: the plan's n
  *   x, y, dy, dx   tensors of n samples in the plan's layout; the buffer may be larger, not smaller
- *   weight, bias, mean, var, rstd, running_mean, running_var, dweight, dbias   f32[c], exactly 4·c bytes
- *   weight and bias may be left out (1 and 0), each alone too
+ *   weight, bias, dweight, dbias   f32, exactly as many as the norm has weights (clnorm_norm); weight and bias may be left out (1 and 0),
+ *              each alone too
+ *   running_mean, running_var      f32[c], exactly; batch and instance norm alone have them
+ *   mean, var, rstd                f32, one a statistics group of the call's n, in the order of memory (group norm: [n, groups]);
+ *              exactly c for batch norm, else the buffer may be larger. RMS norm has rstd alone
  *   workspace  left out: the plan's own, then the plan's calls must be ordered by the caller (one in-order queue, or events);
  *              or clnorm_plan_workspace_bytes() bytes of the caller's, one for each call in flight
  *   stream     NULL: the device's own in-order queue; or a clnorm_cl_stream (<clnorm/opencl.h>). Must be NULL on cpu
@@ -380,7 +395,8 @@ typedef struct clnorm_forward_args {
  * With one value per channel (m = 1) the variance is 0 and y is bias. A NaN or Inf in a channel makes that channel NaN and
  * leaves every other bit as it would be. y may be x only if state is left out. Reads x twice, writes y once.
  * -> E_NULL, E_STRUCT_SIZE, E_N, E_MISSING (x, y), E_BUFFER_…, E_LENGTH, E_OVERLAP, E_STATISTICS_MISSING (one of the
- * running pair alone), E_MOMENTUM, E_ENUM, E_STREAM, E_DEVICE_FAILED. */
+ * running pair alone), E_UNSUPPORTED (a buffer that the norm has not: running statistics; RMS norm's mean and var), E_MOMENTUM,
+ * E_ENUM, E_STREAM, E_DEVICE_FAILED. */
 CLNORM_API clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args);
 
 typedef struct clnorm_infer_args {
@@ -398,14 +414,15 @@ typedef struct clnorm_infer_args {
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                       \
     }
 
-/* Inference: y = (x − running_mean) / sqrt(running_var + eps)·weight + bias. y may be x. Reads x once, writes y once.
- * -> as clnorm_forward; E_STATISTICS_MISSING without running statistics. */
+/* Inference, batch and instance norm: y = (x − running_mean) / sqrt(running_var + eps)·weight + bias. y may be x. Reads x once, writes
+ * y once. The other norms do the same in training and inference: clnorm_forward.
+ * -> as clnorm_forward; E_STATISTICS_MISSING without running statistics; E_UNSUPPORTED for the other norms. */
 CLNORM_API clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args);
 
 /* Backward takes the statistics from exactly one source:
- *   state                        of clnorm_forward or clnorm_apply on the same x
+ *   state                        of clnorm_forward or clnorm_apply on the same x, of the same n
  *   mean and rstd                of another framework: as accurate as they are (an f32 mean is off by up to u·|mean|, so x̂ by up to
- *                                u·|mean|·rstd)
+ *                                u·|mean|·rstd). RMS norm: rstd alone
  *   running_mean and running_var frozen statistics: they are constants, so dx = dy·weight·rstd */
 typedef struct clnorm_backward_args {
     size_t size;
@@ -427,7 +444,8 @@ typedef struct clnorm_backward_args {
     }
 
 /* x̂ = (x − mean)·rstd
- * dbias = Σdy      dweight = Σ dy·x̂      dx = weight·rstd·(dy − Σdy/m − x̂·Σ(dy·x̂)/m)
+ * dbias = Σdy      dweight = Σ dy·x̂      over all elements of a weight
+ * dx = rstd·(g − Σg/m − x̂·Σ(g·x̂)/m)     g = weight·dy, over the statistics group; RMS norm: without Σg/m
  * x may be left out only with frozen statistics and no dweight. dx may be dy. Reads x and dy twice, writes dx once.
  * Bounds held: |dx − dx64| ≤ 32u·|weight|·rstd·max(|dy| + |mean dy| + |x̂·mean(dy·x̂)|), |dweight − …| ≤ 16u·Σ|dy·x̂|,
  * |dbias − …| ≤ 16u·Σ|dy|.
@@ -435,8 +453,8 @@ typedef struct clnorm_backward_args {
 CLNORM_API clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args);
 
 /* ---- the same as steps ----------------------------------------------------------------------------------------- */
-/* clnorm_forward is clnorm_statistics → clnorm_apply → clnorm_commit; clnorm_backward is clnorm_backward_reduce →
- * clnorm_backward_apply. Between the steps, statistics of other processes or devices can be merged, and sums added.
+/* Batch norm's (E_UNSUPPORTED for the others, whose groups lie in one sample). clnorm_forward is clnorm_statistics → clnorm_apply →
+ * clnorm_commit; clnorm_backward is clnorm_backward_reduce → clnorm_backward_apply. Between the steps, statistics of other processes or devices can be merged, and sums added.
  *
  * Statistics are f32[5][c], planes: count (high), count (low), mean m, mean residual c, var (biased). count = high + low
  * exactly, up to 2^48; the mean is m + c. Gather those of k processes one after the other and merge them. */

@@ -34,23 +34,33 @@ static clnorm_status check_shape(const clnorm_desc *d)
 
 static clnorm_status check_strides(const clnorm_desc *d)
 {
-    int64_t size[2 + CLNORM_MAX_SPATIAL] = {d->n};
-    int dims = 2 + d->spatial_dims, first_spatial = d->layout == CLNORM_NSC ? 1 : 2;
-    size[d->layout == CLNORM_NSC ? dims - 1 : 1] = d->c;
-    for (int i = 0; i < d->spatial_dims; i++)
-        size[first_spatial + i] = d->spatial[i];
-    int any = 0;
+    int dims = 2 + d->spatial_dims, any = 0;
     for (int i = 0; i < 2 + CLNORM_MAX_SPATIAL; i++)
         any |= d->strides[i] != 0;
     int64_t dense = 1;
     for (int i = dims - 1; any && i >= 0; i--) {
-        if (size[i] > 1 && d->strides[i] != dense)
+        int64_t size = (int64_t)cln_view_dimension(d, (uint64_t)d->n, i);
+        if (size > 1 && d->strides[i] != dense)
             return cln_fail(CLNORM_E_STRIDES,
                             "clnorm_plan_create: desc.strides[%d] is %" PRId64 " but must be %" PRId64
                             ": tensors are dense, strided ones are not supported",
                             i, d->strides[i], dense);
-        dense *= size[i] > 1 ? size[i] : 1;
+        dense *= size > 1 ? size : 1;
     }
+    return CLNORM_OK;
+}
+
+/* What only some norms have. */
+static clnorm_status check_norm(const clnorm_desc *d)
+{
+    const char *who = "clnorm_plan_create";
+    int rows = d->norm == CLNORM_LAYER || d->norm == CLNORM_RMS, most = rows ? 1 + d->spatial_dims : 0;
+    if (d->normalized_dims < rows || d->normalized_dims > most)
+        return cln_fail(CLNORM_E_SHAPE, "%s: desc.normalized_dims is %" PRId32 " but must be from %d to %d%s", who,
+                        d->normalized_dims, rows, most, rows ? "" : " for this norm");
+    if (d->norm == CLNORM_GROUP ? d->groups < 1 || d->c % d->groups != 0 : d->groups != 0)
+        return cln_fail(CLNORM_E_SHAPE, "%s: desc.groups is %" PRId64 " but must be %s", who, d->groups,
+                        d->norm == CLNORM_GROUP ? "at least 1 and a divisor of c" : "0 for this norm");
     return CLNORM_OK;
 }
 
@@ -60,8 +70,8 @@ static clnorm_status check_desc(const clnorm_desc *d)
     if (d->size != sizeof *d)
         return cln_fail(CLNORM_E_STRUCT_SIZE, "%s: desc.size is %zu but must be %zu (use the initialiser)", who,
                         d->size, sizeof *d);
-    if (d->norm != CLNORM_BATCH)
-        return cln_fail(CLNORM_E_ENUM, "%s: desc.norm is %d but must be CLNORM_BATCH", who, (int)d->norm);
+    if ((int)d->norm < CLNORM_BATCH || (int)d->norm > CLNORM_RMS)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.norm is %d but must be one of clnorm_norm", who, (int)d->norm);
     if (d->layout != CLNORM_NC && d->layout != CLNORM_NCS && d->layout != CLNORM_NSC)
         return cln_fail(CLNORM_E_ENUM, "%s: desc.layout is %d but must be CLNORM_NC, CLNORM_NCS or CLNORM_NSC", who,
                         (int)d->layout);
@@ -70,6 +80,8 @@ static clnorm_status check_desc(const clnorm_desc *d)
     if (!(d->eps >= 0.0f) || isinf(d->eps))
         return cln_fail(CLNORM_E_EPS, "%s: desc.eps is %g but must be finite and at least 0", who, (double)d->eps);
     clnorm_status status = check_shape(d);
+    if (status == CLNORM_OK)
+        status = check_norm(d);
     return status == CLNORM_OK ? check_strides(d) : status;
 }
 
@@ -88,6 +100,16 @@ clnorm_status clnorm_plan_create(clnorm_device *device, const clnorm_desc *desc,
 void clnorm_plan_destroy(clnorm_plan *plan)
 {
     cln_plan_free(plan);
+}
+
+int64_t clnorm_plan_groups(const clnorm_plan *plan, int64_t n)
+{
+    if (plan && n == CLNORM_PLAN_N)
+        n = plan->desc.n;
+    if (!plan || n < 0 || n > plan->desc.n)
+        return 0;
+    struct cln_view view = cln_view_make(&plan->desc, (uint64_t)n);
+    return (int64_t)cln_view_statistics(&view);
 }
 
 size_t clnorm_plan_state_bytes(const clnorm_plan *plan)

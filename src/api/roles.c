@@ -14,19 +14,31 @@ const char *cln_role_name(enum cln_role role)
     return names[role];
 }
 
+static clnorm_status check_length(const char *who, const char *name, uint64_t have, uint64_t count, const char *what)
+{
+    if (have == count * sizeof(float))
+        return CLNORM_OK;
+    return cln_fail(CLNORM_E_LENGTH,
+                    "%s: %s has %" PRIu64 " bytes but must have exactly %" PRIu64 " (%s = %" PRIu64 " floats)", who,
+                    name, have, (uint64_t)(count * sizeof(float)), what, count);
+}
+
 static clnorm_status check_size(const clnorm_plan *plan, const char *who, const struct cln_argument *a,
                                 const struct cln_op *op)
 {
     const char *name = cln_role_name(a->role);
-    uint64_t have = a->buffer->bytes, c = plan->view.groups;
+    uint64_t have = a->buffer->bytes, groups = cln_view_statistics(&op->view);
     uint64_t statistics = cln_plan_planes_bytes(plan, CLN_STATISTICS_PLANES), want = 0;
     switch (a->extent) {
     case CLN_CHANNEL:
-        if (have != c * sizeof(float))
-            return cln_fail(CLNORM_E_LENGTH,
-                            "%s: %s has %" PRIu64 " bytes but must have exactly %" PRIu64 " (c = %" PRIu64 " floats)",
-                            who, name, have, (uint64_t)(c * sizeof(float)), c);
-        return CLNORM_OK;
+        return check_length(who, name, have, (uint64_t)plan->desc.c, "c");
+    case CLN_PER_WEIGHT:
+        return check_length(who, name, have, op->view.weights, plan->view.along ? "the norm's weights" : "c");
+    case CLN_PER_GROUP:
+        if (plan->desc.norm == CLNORM_BATCH)
+            return check_length(who, name, have, groups, "c");
+        want = groups * sizeof(float);
+        break;
     case CLN_TENSOR:
         want = cln_view_elements(&op->view) * sizeof(float);
         break;
@@ -87,6 +99,8 @@ static struct cln_span touched(const struct cln_argument *a, const struct cln_op
     struct cln_span span = op->role[a->role];
     if (a->extent == CLN_TENSOR)
         span.bytes = (size_t)cln_view_elements(&op->view) * sizeof(float);
+    else if (a->extent == CLN_PER_GROUP)
+        span.bytes = (size_t)cln_view_statistics(&op->view) * sizeof(float);
     return span;
 }
 

@@ -9,6 +9,8 @@ enum cln_access { CLN_IN, CLN_OUT, CLN_INOUT };
 enum cln_extent {
     CLN_TENSOR,     /* at least n·c·positions elements */
     CLN_CHANNEL,    /* exactly c floats */
+    CLN_PER_WEIGHT, /* exactly a float a weight */
+    CLN_PER_GROUP,  /* at least a float a statistics group; batch norm: exactly */
     CLN_STATE_SIZE, /* at least clnorm_plan_state_bytes() */
     CLN_STATISTICS_SIZE,
     CLN_GATHERED_SIZE, /* at least parts times that of statistics */

@@ -66,11 +66,46 @@ static clnorm_status check_pair(const char *who, const clnorm_buffer *mean, cons
     return CLNORM_OK;
 }
 
-/* Exactly one of state, (mean, rstd) and, if allowed, the running pair. */
-static clnorm_status choose_source(const char *who, const clnorm_buffer *state, const clnorm_buffer *mean,
-                                   const clnorm_buffer *rstd, const clnorm_buffer *running_mean,
-                                   enum cln_source *source)
+static const char *norm_name(const clnorm_plan *plan)
 {
+    static const char *const names[] = {"batch norm", "layer norm", "group norm", "instance norm", "RMS norm"};
+    return names[plan->desc.norm];
+}
+
+/* A buffer that the plan's norm has not. */
+static clnorm_status refuse(const clnorm_plan *plan, const char *who, const char *name, const clnorm_buffer *b)
+{
+    if (given(b))
+        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: %s is given but must be left out, for %s has none", who, name,
+                        norm_name(plan));
+    return CLNORM_OK;
+}
+
+static int has_running(const clnorm_plan *plan)
+{
+    return plan->desc.norm == CLNORM_BATCH || plan->desc.norm == CLNORM_INSTANCE;
+}
+
+/* A call that only some norms have. */
+static clnorm_status check_norm(const clnorm_plan *plan, const char *who, int has, const char *instead)
+{
+    if (!has)
+        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: the plan is of %s, which has no such call: use %s", who,
+                        norm_name(plan), instead);
+    return CLNORM_OK;
+}
+
+/* Exactly one of state, (mean, rstd) and, if allowed, the running pair. */
+static clnorm_status choose_source(const char *who, const clnorm_plan *plan, const clnorm_buffer *state,
+                                   const clnorm_buffer *mean, const clnorm_buffer *rstd,
+                                   const clnorm_buffer *running_mean, enum cln_source *source)
+{
+    if (!plan->view.centred) {
+        clnorm_status status = refuse(plan, who, "mean", mean);
+        if (status != CLNORM_OK)
+            return status;
+        mean = rstd; /* which stands for the pair */
+    }
     if (given(mean) != given(rstd))
         return cln_fail(CLNORM_E_STATISTICS_MISSING, "%s: %s is missing but must be given with %s", who,
                         given(mean) ? "rstd" : "mean", given(mean) ? "mean" : "rstd");
@@ -99,18 +134,26 @@ static clnorm_status choose_source(const char *who, const clnorm_buffer *state, 
 clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
 {
     BEGIN(args->n);
+    if (!has_running(plan)) {
+        TRY(refuse(plan, __func__, "running_mean", &args->running_mean));
+        TRY(refuse(plan, __func__, "running_var", &args->running_var));
+    }
+    if (!plan->view.centred) {
+        TRY(refuse(plan, __func__, "mean", &args->mean));
+        TRY(refuse(plan, __func__, "var", &args->var));
+    }
     TRY(check_pair(__func__, &args->running_mean, &args->running_var));
     TRY(check_running(__func__, &args->running));
     op.running = args->running;
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_Y, CLN_OUT, CLN_TENSOR, 1, &args->y},
-        {CLN_WEIGHT, CLN_IN, CLN_CHANNEL, 0, &args->weight},
-        {CLN_BIAS, CLN_IN, CLN_CHANNEL, 0, &args->bias},
+        {CLN_WEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->weight},
+        {CLN_BIAS, CLN_IN, CLN_PER_WEIGHT, 0, &args->bias},
         {CLN_STATE, CLN_OUT, CLN_STATE_SIZE, 0, &args->state},
-        {CLN_MEAN, CLN_OUT, CLN_CHANNEL, 0, &args->mean},
-        {CLN_VAR, CLN_OUT, CLN_CHANNEL, 0, &args->var},
-        {CLN_RSTD, CLN_OUT, CLN_CHANNEL, 0, &args->rstd},
+        {CLN_MEAN, CLN_OUT, CLN_PER_GROUP, 0, &args->mean},
+        {CLN_VAR, CLN_OUT, CLN_PER_GROUP, 0, &args->var},
+        {CLN_RSTD, CLN_OUT, CLN_PER_GROUP, 0, &args->rstd},
         {CLN_RUNNING_MEAN, CLN_INOUT, CLN_CHANNEL, 0, &args->running_mean},
         {CLN_RUNNING_VAR, CLN_INOUT, CLN_CHANNEL, 0, &args->running_var},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
@@ -123,12 +166,13 @@ clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
 clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args)
 {
     BEGIN(args->n);
+    TRY(check_norm(plan, __func__, has_running(plan), "clnorm_forward"));
     op.source = CLN_FROM_RUNNING;
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_Y, CLN_OUT, CLN_TENSOR, 1, &args->y},
-        {CLN_WEIGHT, CLN_IN, CLN_CHANNEL, 0, &args->weight},
-        {CLN_BIAS, CLN_IN, CLN_CHANNEL, 0, &args->bias},
+        {CLN_WEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->weight},
+        {CLN_BIAS, CLN_IN, CLN_PER_WEIGHT, 0, &args->bias},
         {CLN_RUNNING_MEAN, CLN_IN, CLN_CHANNEL, 1, &args->running_mean},
         {CLN_RUNNING_VAR, CLN_IN, CLN_CHANNEL, 1, &args->running_var},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
@@ -142,7 +186,11 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
 {
     BEGIN(args->n);
     TRY(check_pair(__func__, &args->running_mean, &args->running_var));
-    TRY(choose_source(__func__, &args->state, &args->mean, &args->rstd, &args->running_mean, &op.source));
+    if (!has_running(plan)) {
+        TRY(refuse(plan, __func__, "running_mean", &args->running_mean));
+        TRY(refuse(plan, __func__, "running_var", &args->running_var));
+    }
+    TRY(choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, &args->running_mean, &op.source));
     if (!given(&args->dx) && !given(&args->dweight) && !given(&args->dbias))
         return cln_fail(CLNORM_E_MISSING, "%s: dx, dweight and dbias are all missing but at least one must be given",
                         __func__);
@@ -150,15 +198,15 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, x_needed, &args->x},
         {CLN_DY, CLN_IN, CLN_TENSOR, 1, &args->dy},
-        {CLN_WEIGHT, CLN_IN, CLN_CHANNEL, 0, &args->weight},
+        {CLN_WEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->weight},
         {CLN_STATE, CLN_IN, CLN_STATE_SIZE, 0, &args->state},
-        {CLN_MEAN, CLN_IN, CLN_CHANNEL, 0, &args->mean},
-        {CLN_RSTD, CLN_IN, CLN_CHANNEL, 0, &args->rstd},
+        {CLN_MEAN, CLN_IN, CLN_PER_GROUP, 0, &args->mean},
+        {CLN_RSTD, CLN_IN, CLN_PER_GROUP, 0, &args->rstd},
         {CLN_RUNNING_MEAN, CLN_IN, CLN_CHANNEL, 0, &args->running_mean},
         {CLN_RUNNING_VAR, CLN_IN, CLN_CHANNEL, 0, &args->running_var},
         {CLN_DX, CLN_OUT, CLN_TENSOR, 0, &args->dx},
-        {CLN_DWEIGHT, CLN_OUT, CLN_CHANNEL, 0, &args->dweight},
-        {CLN_DBIAS, CLN_OUT, CLN_CHANNEL, 0, &args->dbias},
+        {CLN_DWEIGHT, CLN_OUT, CLN_PER_WEIGHT, 0, &args->dweight},
+        {CLN_DBIAS, CLN_OUT, CLN_PER_WEIGHT, 0, &args->dbias},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     const int in_place[2] = {CLN_DX, CLN_DY};
@@ -169,6 +217,7 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
 clnorm_status clnorm_statistics(clnorm_plan *plan, const clnorm_statistics_args *args)
 {
     BEGIN(args->n);
+    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_forward"));
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_STATISTICS, CLN_OUT, CLN_STATISTICS_SIZE, 1, &args->statistics},
@@ -181,6 +230,7 @@ clnorm_status clnorm_statistics(clnorm_plan *plan, const clnorm_statistics_args 
 clnorm_status clnorm_merge(clnorm_plan *plan, const clnorm_merge_args *args)
 {
     BEGIN(CLNORM_PLAN_N);
+    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_forward"));
     if (args->parts < 1)
         return cln_fail(CLNORM_E_SHAPE, "%s: parts is %" PRIu32 " but must be at least 1", __func__, args->parts);
     op.parts = args->parts;
@@ -196,6 +246,7 @@ clnorm_status clnorm_merge(clnorm_plan *plan, const clnorm_merge_args *args)
 clnorm_status clnorm_commit(clnorm_plan *plan, const clnorm_commit_args *args)
 {
     BEGIN(CLNORM_PLAN_N);
+    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_forward"));
     TRY(check_running(__func__, &args->running));
     op.running = args->running;
     const struct cln_argument arguments[] = {
@@ -211,16 +262,17 @@ clnorm_status clnorm_commit(clnorm_plan *plan, const clnorm_commit_args *args)
 clnorm_status clnorm_apply(clnorm_plan *plan, const clnorm_apply_args *args)
 {
     BEGIN(args->n);
+    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_forward"));
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_Y, CLN_OUT, CLN_TENSOR, 1, &args->y},
-        {CLN_WEIGHT, CLN_IN, CLN_CHANNEL, 0, &args->weight},
-        {CLN_BIAS, CLN_IN, CLN_CHANNEL, 0, &args->bias},
+        {CLN_WEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->weight},
+        {CLN_BIAS, CLN_IN, CLN_PER_WEIGHT, 0, &args->bias},
         {CLN_STATISTICS, CLN_IN, CLN_STATISTICS_SIZE, 1, &args->statistics},
         {CLN_STATE, CLN_OUT, CLN_STATE_SIZE, 0, &args->state},
-        {CLN_MEAN, CLN_OUT, CLN_CHANNEL, 0, &args->mean},
-        {CLN_VAR, CLN_OUT, CLN_CHANNEL, 0, &args->var},
-        {CLN_RSTD, CLN_OUT, CLN_CHANNEL, 0, &args->rstd},
+        {CLN_MEAN, CLN_OUT, CLN_PER_GROUP, 0, &args->mean},
+        {CLN_VAR, CLN_OUT, CLN_PER_GROUP, 0, &args->var},
+        {CLN_RSTD, CLN_OUT, CLN_PER_GROUP, 0, &args->rstd},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     const int in_place[2] = {CLN_Y, CLN_X};
@@ -231,16 +283,17 @@ clnorm_status clnorm_apply(clnorm_plan *plan, const clnorm_apply_args *args)
 clnorm_status clnorm_backward_reduce(clnorm_plan *plan, const clnorm_backward_reduce_args *args)
 {
     BEGIN(args->n);
-    TRY(choose_source(__func__, &args->state, &args->mean, &args->rstd, NULL, &op.source));
+    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_backward"));
+    TRY(choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, NULL, &op.source));
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_DY, CLN_IN, CLN_TENSOR, 1, &args->dy},
         {CLN_STATE, CLN_IN, CLN_STATE_SIZE, 0, &args->state},
-        {CLN_MEAN, CLN_IN, CLN_CHANNEL, 0, &args->mean},
-        {CLN_RSTD, CLN_IN, CLN_CHANNEL, 0, &args->rstd},
+        {CLN_MEAN, CLN_IN, CLN_PER_GROUP, 0, &args->mean},
+        {CLN_RSTD, CLN_IN, CLN_PER_GROUP, 0, &args->rstd},
         {CLN_SUMS, CLN_OUT, CLN_SUMS_SIZE, 1, &args->sums},
-        {CLN_DWEIGHT, CLN_OUT, CLN_CHANNEL, 0, &args->dweight},
-        {CLN_DBIAS, CLN_OUT, CLN_CHANNEL, 0, &args->dbias},
+        {CLN_DWEIGHT, CLN_OUT, CLN_PER_WEIGHT, 0, &args->dweight},
+        {CLN_DBIAS, CLN_OUT, CLN_PER_WEIGHT, 0, &args->dbias},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), no_alias, &op));
@@ -250,14 +303,15 @@ clnorm_status clnorm_backward_reduce(clnorm_plan *plan, const clnorm_backward_re
 clnorm_status clnorm_backward_apply(clnorm_plan *plan, const clnorm_backward_apply_args *args)
 {
     BEGIN(args->n);
-    TRY(choose_source(__func__, &args->state, &args->mean, &args->rstd, NULL, &op.source));
+    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_backward"));
+    TRY(choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, NULL, &op.source));
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_DY, CLN_IN, CLN_TENSOR, 1, &args->dy},
-        {CLN_WEIGHT, CLN_IN, CLN_CHANNEL, 0, &args->weight},
+        {CLN_WEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->weight},
         {CLN_STATE, CLN_IN, CLN_STATE_SIZE, 0, &args->state},
-        {CLN_MEAN, CLN_IN, CLN_CHANNEL, 0, &args->mean},
-        {CLN_RSTD, CLN_IN, CLN_CHANNEL, 0, &args->rstd},
+        {CLN_MEAN, CLN_IN, CLN_PER_GROUP, 0, &args->mean},
+        {CLN_RSTD, CLN_IN, CLN_PER_GROUP, 0, &args->rstd},
         {CLN_SUMS, CLN_IN, CLN_SUMS_SIZE, 1, &args->sums},
         {CLN_DX, CLN_OUT, CLN_TENSOR, 1, &args->dx},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},

@@ -25,8 +25,9 @@ struct clnorm_memory {
 struct clnorm_plan {
     clnorm_device *device;
     clnorm_desc desc;
-    struct cln_view view;      /* of desc.n */
-    size_t partials_bytes;     /* set by the backend's plan_create: bytes of PARTIALS in the workspace */
+    struct cln_view view;  /* of desc.n */
+    size_t partials_bytes; /* set by the backend's plan_create: bytes of PARTIALS in the workspace, */
+    int needs_no_planes;   /* and whether no call needs STATE, STATISTICS or SUMS there: rows that stay in the cache */
     struct cln_span workspace; /* the plan's own */
     clnorm_memory *workspace_memory;
     char explain[2048];

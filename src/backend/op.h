@@ -45,26 +45,28 @@ struct cln_span {
 /* Where the statistics that a normalization uses come from. */
 enum cln_source {
     CLN_FROM_STATE,  /* STATE: m, c, rstd */
-    CLN_FROM_GIVEN,  /* MEAN, RSTD */
-    CLN_FROM_RUNNING /* RUNNING_MEAN, RUNNING_VAR; constants for backward */
+    CLN_FROM_GIVEN,  /* MEAN (not bound for RMS norm: 0), RSTD */
+    CLN_FROM_RUNNING /* RUNNING_MEAN, RUNNING_VAR, one a channel; constants for backward */
 };
 
 /* One pass over memory. */
 enum cln_step {
-    CLN_STEP_STATISTICS,      /* X → PARTIALS */
-    CLN_STEP_FINISH,          /* PARTIALS → STATISTICS, STATE, MEAN, VAR, RSTD */
-    CLN_STEP_MERGE,           /* GATHERED → STATISTICS */
-    CLN_STEP_FINALIZE,        /* STATISTICS → STATE, MEAN, VAR, RSTD */
-    CLN_STEP_APPLY,           /* X, source, WEIGHT, BIAS → Y */
-    CLN_STEP_COMMIT,          /* STATISTICS → RUNNING_MEAN, RUNNING_VAR */
-    CLN_STEP_REDUCE,          /* X, DY, source → PARTIALS */
-    CLN_STEP_REDUCE_FINISH,   /* PARTIALS, source → SUMS, DWEIGHT, DBIAS */
+    CLN_STEP_STATISTICS,    /* X → PARTIALS */
+    CLN_STEP_FINISH,        /* PARTIALS → STATISTICS, STATE, MEAN, VAR, RSTD */
+    CLN_STEP_MERGE,         /* GATHERED → STATISTICS */
+    CLN_STEP_FINALIZE,      /* STATISTICS → STATE, MEAN, VAR, RSTD */
+    CLN_STEP_APPLY,         /* X, source, WEIGHT, BIAS → Y */
+    CLN_STEP_COMMIT,        /* STATISTICS → RUNNING_MEAN, RUNNING_VAR */
+    CLN_STEP_REDUCE,        /* X, DY, source → PARTIALS */
+    CLN_STEP_REDUCE_FINISH, /* PARTIALS, source, WEIGHT → SUMS; batch norm: DWEIGHT, DBIAS */
+    CLN_STEP_WEIGHTS,       /* rows: X, DY, source → PARTIALS of each weight */
+    CLN_STEP_WEIGHTS_FINISH, /* PARTIALS of WEIGHTS, or of REDUCE where weights do not run along the groups → DWEIGHT, DBIAS */
     CLN_STEP_BACKWARD_APPLY,  /* X, DY, source, WEIGHT, SUMS → DX */
     CLN_STEP_ZERO_STATISTICS, /* → STATISTICS = 0 */
     CLN_STEP_ZERO_SUMS        /* → SUMS, DWEIGHT, DBIAS = 0 */
 };
 
-#define CLN_MAX_STEPS 4
+#define CLN_MAX_STEPS 5
 
 struct cln_op {
     enum cln_step steps[CLN_MAX_STEPS];
@@ -83,7 +85,8 @@ static inline int cln_bound(const struct cln_op *op, enum cln_role role)
     return op->role[role].handle != NULL;
 }
 
-/* Planes of the small arrays, f32[planes][groups]. */
+/* Planes of the small arrays, f32[planes][statistics groups of the call]. SUMS are those that dx needs: of batch norm over dy, of the
+ * other norms over weight·dy. */
 enum { CLN_STATE_PLANES = 3, CLN_STATISTICS_PLANES = 5, CLN_SUMS_PLANES = 4 };
 
 #endif

@@ -197,6 +197,9 @@ static void explain(clnorm_plan *plan)
 
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
 {
+    if (plan->desc.norm != CLNORM_BATCH)
+        return cln_fail(CLNORM_E_UNSUPPORTED, "clnorm_plan_create: desc.norm is %d but must be CLNORM_BATCH on cpu",
+                        (int)plan->desc.norm);
     struct cln_cpu_plan *impl = calloc(1, sizeof *impl);
     if (!impl)
         return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_plan_create: out of memory for a plan");

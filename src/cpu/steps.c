@@ -276,6 +276,8 @@ void cln_cpu_step(const struct cln_share *s, enum cln_step step)
         zero(s, CLN_DWEIGHT, 1);
         zero(s, CLN_DBIAS, 1);
         break;
+    case CLN_STEP_WEIGHTS:
+    case CLN_STEP_WEIGHTS_FINISH: /* batch norm has neither */
     case CLN_STEP_STATISTICS:
     case CLN_STEP_REDUCE:
     case CLN_STEP_APPLY:

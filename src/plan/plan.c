@@ -12,7 +12,13 @@ static size_t round_up(size_t bytes)
 
 size_t cln_plan_planes_bytes(const clnorm_plan *plan, size_t planes)
 {
-    return planes * plan->view.groups * sizeof(float);
+    return planes * cln_view_statistics(&plan->view) * sizeof(float);
+}
+
+/* Of planes in the workspace. */
+static size_t kept_bytes(const clnorm_plan *plan, size_t planes)
+{
+    return plan->needs_no_planes ? 0 : round_up(cln_plan_planes_bytes(plan, planes));
 }
 
 static size_t state_offset(void)
@@ -22,17 +28,17 @@ static size_t state_offset(void)
 
 static size_t statistics_offset(const clnorm_plan *plan)
 {
-    return round_up(cln_plan_planes_bytes(plan, CLN_STATE_PLANES));
+    return kept_bytes(plan, CLN_STATE_PLANES);
 }
 
 static size_t sums_offset(const clnorm_plan *plan)
 {
-    return statistics_offset(plan) + round_up(cln_plan_planes_bytes(plan, CLN_STATISTICS_PLANES));
+    return statistics_offset(plan) + kept_bytes(plan, CLN_STATISTICS_PLANES);
 }
 
 static size_t partials_offset(const clnorm_plan *plan)
 {
-    return sums_offset(plan) + round_up(cln_plan_planes_bytes(plan, CLN_SUMS_PLANES));
+    return sums_offset(plan) + kept_bytes(plan, CLN_SUMS_PLANES);
 }
 
 size_t cln_plan_workspace_bytes(const clnorm_plan *plan)
@@ -96,13 +102,13 @@ static void bind_workspace(const clnorm_plan *plan, struct cln_op *op)
         enum cln_role role;
         size_t offset, bytes;
     } parts[] = {
-        {CLN_STATE, state_offset(), cln_plan_planes_bytes(plan, CLN_STATE_PLANES)},
-        {CLN_STATISTICS, statistics_offset(plan), cln_plan_planes_bytes(plan, CLN_STATISTICS_PLANES)},
-        {CLN_SUMS, sums_offset(plan), cln_plan_planes_bytes(plan, CLN_SUMS_PLANES)},
+        {CLN_STATE, state_offset(), kept_bytes(plan, CLN_STATE_PLANES)},
+        {CLN_STATISTICS, statistics_offset(plan), kept_bytes(plan, CLN_STATISTICS_PLANES)},
+        {CLN_SUMS, sums_offset(plan), kept_bytes(plan, CLN_SUMS_PLANES)},
         {CLN_PARTIALS, partials_offset(plan), plan->partials_bytes},
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        if (!cln_bound(op, parts[i].role))
+        if (!cln_bound(op, parts[i].role) && parts[i].bytes > 0)
             op->role[parts[i].role] = part_of(w, host, skip + parts[i].offset, parts[i].bytes);
     }
 }
@@ -112,11 +118,28 @@ static void push(struct cln_op *op, enum cln_step step)
     op->steps[op->step_count++] = step;
 }
 
+/* The gradients of the weights come before dx, which may lie over dy. */
+static void push_backward_steps(const clnorm_plan *plan, struct cln_op *op)
+{
+    int wants_weights = cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS);
+    int wants_sums = cln_bound(op, CLN_DX) && op->source != CLN_FROM_RUNNING;
+    int with_sums = plan->desc.norm == CLNORM_BATCH; /* its sums are the gradients */
+    if (wants_sums || (wants_weights && !op->view.along))
+        push(op, CLN_STEP_REDUCE);
+    if (wants_sums || (wants_weights && with_sums))
+        push(op, CLN_STEP_REDUCE_FINISH);
+    if (wants_weights && op->view.along)
+        push(op, CLN_STEP_WEIGHTS);
+    if (wants_weights && !with_sums)
+        push(op, CLN_STEP_WEIGHTS_FINISH);
+    if (cln_bound(op, CLN_DX))
+        push(op, CLN_STEP_BACKWARD_APPLY);
+}
+
 /* The steps of a call; running statistics are committed last, when everything else has been enqueued. */
-static void push_steps(enum cln_call call, struct cln_op *op)
+static void push_steps(const clnorm_plan *plan, enum cln_call call, struct cln_op *op)
 {
     int empty = cln_view_elements(&op->view) == 0;
-    int wants_sums = cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS);
     switch (call) {
     case CLN_CALL_FORWARD:
         if (empty)
@@ -132,17 +155,10 @@ static void push_steps(enum cln_call call, struct cln_op *op)
             push(op, CLN_STEP_APPLY);
         break;
     case CLN_CALL_BACKWARD:
-        if (empty) {
-            if (wants_sums)
-                push(op, CLN_STEP_ZERO_SUMS);
-            break;
-        }
-        if (wants_sums || op->source != CLN_FROM_RUNNING) {
-            push(op, CLN_STEP_REDUCE);
-            push(op, CLN_STEP_REDUCE_FINISH);
-        }
-        if (cln_bound(op, CLN_DX))
-            push(op, CLN_STEP_BACKWARD_APPLY);
+        if (empty && (cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS)))
+            push(op, CLN_STEP_ZERO_SUMS);
+        else if (!empty)
+            push_backward_steps(plan, op);
         break;
     case CLN_CALL_STATISTICS:
         if (empty) {
@@ -184,7 +200,7 @@ static void push_steps(enum cln_call call, struct cln_op *op)
 clnorm_status cln_plan_run(clnorm_plan *plan, enum cln_call call, struct cln_op *op)
 {
     op->step_count = 0;
-    push_steps(call, op);
+    push_steps(plan, call, op);
     bind_workspace(plan, op);
     return plan->device->backend->run(plan, op);
 }

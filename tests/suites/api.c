@@ -345,7 +345,11 @@ START_TEST(plan_errors)
         const char *name, *number;
     } rows[] = {
 #define DESC(layout, n, c, dims, s0, s1, s2, eps, ...)                                                                 \
-    {sizeof(clnorm_desc), CLNORM_BATCH, layout, CLNORM_F32, n, c, dims, {s0, s1, s2}, eps, {__VA_ARGS__}}
+    {sizeof(clnorm_desc), CLNORM_BATCH, layout, CLNORM_F32, n, c, dims, {s0, s1, s2}, eps, {__VA_ARGS__}, 0, 0}
+#define NORM(norm, layout, c, dims, groups, normalized)                                                                \
+    {                                                                                                                  \
+        sizeof(clnorm_desc), norm, layout, CLNORM_F32, 3, c, dims, {2, 0, 0}, 1e-5f, {0}, groups, normalized           \
+    }
         {"n = -1", DESC(CLNORM_NC, -1, 4, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "n", "-1"},
         {"n = INT64_MIN", DESC(CLNORM_NC, INT64_MIN, 4, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "n", "-9223372036854775808"},
         {"c = 0", DESC(CLNORM_NC, 3, 0, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "c", "0"},
@@ -380,7 +384,19 @@ START_TEST(plan_errors)
         {"a padded plane", DESC(CLNORM_NCS, 3, 4, 2, 5, 6, 0, 0, 120, 32, 6, 1), CLNORM_E_STRIDES, "strides[1]", "32"},
         {"only the last is wrong", DESC(CLNORM_NSC, 2, 3, 3, 4, 5, 6, 0, 360, 90, 18, 3, 2), CLNORM_E_STRIDES,
          "strides[4]", "2"},
+        {"batch norm of 2 groups", NORM(CLNORM_BATCH, CLNORM_NC, 4, 0, 2, 0), CLNORM_E_SHAPE, "groups", "2"},
+        {"instance norm of groups", NORM(CLNORM_INSTANCE, CLNORM_NCS, 4, 1, 4, 0), CLNORM_E_SHAPE, "groups", "4"},
+        {"group norm of none", NORM(CLNORM_GROUP, CLNORM_NCS, 4, 1, 0, 0), CLNORM_E_SHAPE, "groups", "0"},
+        {"group norm of -2", NORM(CLNORM_GROUP, CLNORM_NCS, 4, 1, -2, 0), CLNORM_E_SHAPE, "groups", "-2"},
+        {"3 groups of 4 channels", NORM(CLNORM_GROUP, CLNORM_NSC, 4, 1, 3, 0), CLNORM_E_SHAPE, "groups", "3"},
+        {"8 groups of 4 channels", NORM(CLNORM_GROUP, CLNORM_NC, 4, 0, 8, 0), CLNORM_E_SHAPE, "groups", "8"},
+        {"layer norm of nothing", NORM(CLNORM_LAYER, CLNORM_NC, 4, 0, 0, 0), CLNORM_E_SHAPE, "normalized_dims", "0"},
+        {"layer norm over n too", NORM(CLNORM_LAYER, CLNORM_NC, 4, 0, 0, 2), CLNORM_E_SHAPE, "normalized_dims", "2"},
+        {"RMS norm over n too", NORM(CLNORM_RMS, CLNORM_NCS, 4, 1, 0, 3), CLNORM_E_SHAPE, "normalized_dims", "3"},
+        {"layer norm of groups", NORM(CLNORM_LAYER, CLNORM_NC, 4, 0, 2, 1), CLNORM_E_SHAPE, "groups", "2"},
+        {"group norm of rows", NORM(CLNORM_GROUP, CLNORM_NC, 4, 0, 2, 1), CLNORM_E_SHAPE, "normalized_dims", "1"},
 #undef DESC
+#undef NORM
     };
     clnorm_plan *plan = UNSET;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -401,13 +417,13 @@ START_TEST(plan_errors)
                         {offsetof(clnorm_desc, layout), "layout"},
                         {offsetof(clnorm_desc, dtype), "dtype"}};
     for (size_t i = 0; i < 3; i++) {
-        static const int strange[] = {3, 77, -1, INT32_MAX};
+        static const int strange[] = {5, 77, -1, INT32_MAX};
         for (size_t j = 0; j < 4; j++) {
             clnorm_desc desc = CLNORM_DESC_INIT;
             desc.n = desc.c = 4;
             memcpy((char *)&desc + enumerations[i].field, &strange[j], sizeof strange[j]);
             expect_error(clnorm_plan_create(device, &desc, &plan), CLNORM_E_ENUM, enumerations[i].name,
-                         strange[j] > 0 ? (const char *[]){"3", "77", "", "2147483647"}[j] : NULL, "a strange value");
+                         strange[j] > 0 ? (const char *[]){"5", "77", "", "2147483647"}[j] : NULL, "a strange value");
         }
     }
     clnorm_desc desc = CLNORM_DESC_INIT;
