@@ -26,8 +26,10 @@ static size_t chosen_channel(const struct bench_case *c, size_t k, size_t checke
 /* The chosen channels of a tensor as one of [n, checked, positions]. */
 static void gather_tensor(const struct bench_case *c, const float *tensor, size_t checked, float *chosen)
 {
-    struct reference_problem whole = {(enum reference_layout)c->shape->layout, (size_t)c->desc.n, c->channels,
-                                      c->samples_a_channel / (size_t)c->desc.n, 0};
+    struct reference_problem whole = {.layout = (enum reference_layout)c->shape->layout,
+                                      .n = (size_t)c->desc.n,
+                                      .c = c->channels,
+                                      .s = c->samples_a_channel / (size_t)c->desc.n};
     for (size_t n = 0; n < whole.n; n++) {
         for (size_t k = 0; k < checked; k++) {
             size_t channel = chosen_channel(c, k, checked);
