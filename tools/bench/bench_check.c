@@ -107,7 +107,7 @@ static bool compare(const struct bench_case *c, const struct case_problem *p, en
 {
     const size_t checked = (size_t)case_problem_case(p)->c;
     for (size_t i = 0; i < case_output_count(p, output); i++) {
-        size_t k = case_channel(p, output, i);
+        size_t k = case_part(p, output, i);
         double want = case_reference(p, output)[i], tolerance = case_tolerance(p, output)[k];
         if (!(fabs((double)chosen[i] - want) <= tolerance)) {
             snprintf(error, 512, "%s of channel %zu is %.9g where the fp64 reference has %.9g, off by more than %.3g",
