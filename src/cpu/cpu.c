@@ -3,6 +3,8 @@
 #include "base/status.h"
 #include "cpu/grid.h"
 #include "cpu/run.h"
+#include "cpu/run_rows.h"
+#include "cpu/run_samples.h"
 #include "cpu/simd/simd.h"
 #include "cpu/threads.h"
 
@@ -160,46 +162,82 @@ static uint64_t cache_bytes(void)
 }
 
 /* What a forward or backward call of the plan's n does, in two lines. */
-static int explain_call(char *text, size_t bytes, const clnorm_plan *plan, enum cln_step writing)
+static size_t explain_batch(char *text, size_t bytes, const clnorm_plan *plan, int backward)
 {
     const struct cln_cpu_plan *impl = plan->impl;
-    int backward = writing == CLN_STEP_BACKWARD_APPLY;
+    enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
     struct cln_grid g = cln_grid_make(&plan->view, backward ? 2 : 1);
     const char *past = cln_cpu_streams(impl, cln_view_elements(&plan->view), writing) ? ", stored past the cache" : "";
     const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
                *out = backward ? "dx" : "y";
     if (g.tiled)
-        return snprintf(
+        return (size_t)snprintf(
             text, bytes,
             "%s: %s read once from memory and once from the cache, %s written once%s: %llu bands of %u channels "
             "go through all steps one by one\n",
             what, in, out, past, (unsigned long long)g.bands, g.band);
-    return snprintf(text, bytes,
-                    "%s: %s read twice, %s written once%s: whole channels do not fit a core's cache; %llu bands of %u "
-                    "channels in %llu parts are read, then %llu chunks written\n",
-                    what, in, out, past, (unsigned long long)g.bands, g.band, (unsigned long long)cln_grid_parts(&g),
-                    (unsigned long long)g.chunks);
+    return (size_t)snprintf(
+        text, bytes,
+        "%s: %s read twice, %s written once%s: whole channels do not fit a core's cache; %llu bands of %u "
+        "channels in %llu parts are read, then %llu chunks written\n",
+        what, in, out, past, (unsigned long long)g.bands, g.band, (unsigned long long)cln_grid_parts(&g),
+        (unsigned long long)g.chunks);
+}
+
+static size_t explain_call(char *text, size_t bytes, const clnorm_plan *plan, int backward)
+{
+    if (plan->desc.norm == CLNORM_BATCH)
+        return explain_batch(text, bytes, plan, backward);
+    return (plan->view.along ? cln_rows_explain : cln_samples_explain)(text, bytes, plan->impl, &plan->view, backward);
+}
+
+static const char *family_name(const clnorm_plan *plan)
+{
+    if (plan->view.along)
+        return "rows";
+    enum cln_family family = plan->desc.norm == CLNORM_BATCH ? cln_grid_make(&plan->view, 1).family : plan->view.family;
+    return family == CLN_SEGMENTS ? "segments" : "columns";
 }
 
 static void explain(clnorm_plan *plan)
 {
     const struct cln_cpu_plan *impl = plan->impl;
-    struct cln_grid g = cln_grid_make(&plan->view, 1);
     size_t bytes = sizeof plan->explain;
-    size_t n =
-        (size_t)snprintf(plan->explain, bytes, "cpu, %s, %s, %zu threads\n",
-                         g.family == CLN_SEGMENTS ? "segments" : "columns", impl->kernels.name, cln_threads_count());
-    if (n < bytes)
-        n += (size_t)explain_call(plan->explain + n, bytes - n, plan, CLN_STEP_APPLY);
-    if (n < bytes)
-        explain_call(plan->explain + n, bytes - n, plan, CLN_STEP_BACKWARD_APPLY);
+    size_t n = (size_t)snprintf(plan->explain, bytes, "cpu, %s, %s, %zu threads\n", family_name(plan),
+                                impl->kernels.name, cln_threads_count());
+    for (int backward = 0; backward < 2 && n < bytes; backward++)
+        n += explain_call(plan->explain + n, bytes - n, plan, backward);
+}
+
+/* Instance norm with running statistics, which are constants, is batch norm with them. */
+static struct cln_view batch_view(const clnorm_plan *plan, uint64_t n)
+{
+    clnorm_desc desc = plan->desc;
+    desc.norm = CLNORM_BATCH;
+    return cln_view_make(&desc, n);
+}
+
+/* SUMS of batch norm, before its PARTIALS. */
+static size_t batch_sums_bytes(const clnorm_plan *plan)
+{
+    return (size_t)(plan->desc.c * CLN_SUMS_PLANES + 15) / 16 * 16 * sizeof(float);
+}
+
+static size_t partials_bytes(const clnorm_plan *plan)
+{
+    if (plan->desc.norm == CLNORM_BATCH)
+        return cln_cpu_partials_bytes(&plan->view);
+    size_t bytes = (plan->view.along ? cln_rows_partials_bytes : cln_samples_partials_bytes)(&plan->view);
+    if (plan->desc.norm == CLNORM_INSTANCE) {
+        struct cln_view batch = batch_view(plan, (uint64_t)plan->desc.n);
+        size_t as_batch = batch_sums_bytes(plan) + cln_cpu_partials_bytes(&batch);
+        bytes = as_batch > bytes ? as_batch : bytes;
+    }
+    return bytes;
 }
 
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
 {
-    if (plan->desc.norm != CLNORM_BATCH)
-        return cln_fail(CLNORM_E_UNSUPPORTED, "clnorm_plan_create: desc.norm is %d but must be CLNORM_BATCH on cpu",
-                        (int)plan->desc.norm);
     struct cln_cpu_plan *impl = calloc(1, sizeof *impl);
     if (!impl)
         return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_plan_create: out of memory for a plan");
@@ -208,7 +246,8 @@ static clnorm_status cpu_plan_create(clnorm_plan *plan)
     cln_threads_prepare();
     impl->cache_bytes = cache_bytes();
     plan->impl = impl;
-    plan->partials_bytes = cln_cpu_partials_bytes(&plan->view);
+    plan->partials_bytes = partials_bytes(plan);
+    plan->needs_no_planes = plan->desc.norm != CLNORM_BATCH;
     explain(plan);
     return CLNORM_OK;
 }
@@ -218,9 +257,44 @@ static void cpu_plan_destroy(clnorm_plan *plan)
     free(plan->impl);
 }
 
+static void run_as_batch(const clnorm_plan *plan, const struct cln_op *op)
+{
+    struct cln_op batch = *op;
+    batch.view = batch_view(plan, op->view.groups / op->view.weights);
+    batch.role[CLN_SUMS] = op->role[CLN_PARTIALS];
+    batch.role[CLN_PARTIALS].handle = (char *)op->role[CLN_PARTIALS].handle + batch_sums_bytes(plan);
+    batch.step_count = 0;
+    if (cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS)) {
+        batch.steps[batch.step_count++] = CLN_STEP_REDUCE;
+        batch.steps[batch.step_count++] = CLN_STEP_REDUCE_FINISH;
+    }
+    if (cln_bound(op, CLN_Y) || cln_bound(op, CLN_DX))
+        batch.steps[batch.step_count++] = cln_bound(op, CLN_Y) ? CLN_STEP_APPLY : CLN_STEP_BACKWARD_APPLY;
+    cln_cpu_run(plan->impl, &batch);
+}
+
+/* Without samples. */
+static void zero_weights(const struct cln_op *op)
+{
+    const enum cln_role roles[] = {CLN_DWEIGHT, CLN_DBIAS};
+    for (int i = 0; i < 2; i++) {
+        if (cln_bound(op, roles[i]))
+            memset(op->role[roles[i]].handle, 0, (size_t)op->view.weights * sizeof(float));
+    }
+}
+
 static clnorm_status cpu_run(clnorm_plan *plan, const struct cln_op *op)
 {
-    cln_cpu_run(plan->impl, op);
+    if (plan->desc.norm == CLNORM_BATCH)
+        cln_cpu_run(plan->impl, op);
+    else if (cln_view_elements(&op->view) == 0)
+        zero_weights(op);
+    else if (op->source == CLN_FROM_RUNNING)
+        run_as_batch(plan, op);
+    else if (op->view.along)
+        cln_rows_run(plan->impl, op);
+    else
+        cln_samples_run(plan->impl, op);
     return CLNORM_OK;
 }
 

@@ -45,15 +45,48 @@ struct cln_family_kernels {
     void (*gradient)(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k);
 };
 
+/* Rows that weights run along: row j is `length` floats from j·stride on. Its weights and biases are at
+ * ((first + j) % cycle)·stride. */
+struct cln_rows {
+    uint64_t count, length, stride;
+    uint64_t first, cycle;
+    const float *weight, *bias; /* NULL: 1 and 0 */
+    size_t ahead;               /* as in struct cln_stretch */
+    int streaming;
+};
+
+/* Sums that a gradient over rows adds to, one a weight: Σ dy·((x − m) − c)·a and Σdy; where the weights are, but in planes of
+ * `double`. NULL: not wanted. */
+struct cln_gather {
+    double *dweight, *dbias;
+};
+
+/* Bytes moved per element: statistics 4, dots 8, apply 8, gradient 12, beside the weights, which stay in the cache; scalars: a plane
+ * a row.
+ *     y = ((x − m) − c)·a·weight + bias        dx = a·weight·dy + (q·((x − m) − c) + b) */
+struct cln_rows_kernels {
+    /* Σx/n and Σ(x − mean)² of each row, or 0 and Σx² */
+    void (*statistics)(const float *x, const struct cln_rows *rows, int centred, double *mean, double *m2);
+    /* Σg and Σ g·((x − m) − c) of each row, g = weight·dy */
+    void (*dots)(const float *x, const float *dy, const struct cln_rows *rows, const struct cln_scalars *k,
+                 double *sum_g, double *sum_gd);
+    void (*apply)(const float *x, float *y, const struct cln_rows *rows, const struct cln_scalars *k);
+    /* dx may be NULL, or dy */
+    void (*gradient)(const float *x, const float *dy, float *dx, const struct cln_rows *rows,
+                     const struct cln_scalars *k, const struct cln_gather *sums);
+};
+
 struct cln_cpu_kernels {
     struct cln_family_kernels segments, columns;
+    struct cln_rows_kernels rows;
     const char *name; /* of the instruction set, for people */
 };
 
 void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels);
-/* The two halves of it, one a family. */
+/* The parts of it, one a family. */
 void cln_cpu_fill_segments(struct cln_family_kernels *kernels);
 void cln_cpu_fill_columns(struct cln_family_kernels *kernels);
+void cln_cpu_fill_rows(struct cln_rows_kernels *kernels);
 
 /* Statistics of a part of a group. An empty part is all zeros. */
 struct cln_moments {

@@ -1,5 +1,7 @@
 #include "cpu/steps.h"
 
+#include "cpu/statistic.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -50,11 +52,6 @@ static struct cln_moments get_statistics(const float *planes, uint64_t groups, u
     return (struct cln_moments){count, mean, count * planes[4 * groups + g]};
 }
 
-static float rstd_of(float var, float eps)
-{
-    return (float)(1.0 / sqrt((double)var + eps));
-}
-
 static void step_finalize(const struct cln_share *s)
 {
     const struct cln_op *op = s->op;
@@ -63,7 +60,7 @@ static void step_finalize(const struct cln_share *s)
     float *state = floats(op, CLN_STATE);
     float *mean_out = floats(op, CLN_MEAN), *var_out = floats(op, CLN_VAR), *rstd_out = floats(op, CLN_RSTD);
     for (uint64_t g = s->first; g < s->first + s->count; g++) {
-        float rstd = rstd_of(var[g], op->eps);
+        float rstd = cln_rstd(var[g], op->eps);
         state[g] = m[g];
         state[groups + g] = c[g];
         state[2 * groups + g] = rstd;
@@ -116,38 +113,16 @@ static void step_merge(const struct cln_share *s)
     }
 }
 
-/* (1 − f)·old + f·batch in double; the ends are exact, so that f = 1 forgets even a NaN and f = 0 takes none. */
-static float blend(float old, double batch, float f)
-{
-    if (f == 1.0f)
-        return (float)batch;
-    if (f == 0.0f)
-        return old;
-    return (float)(old + f * (batch - old));
-}
-
 static void step_commit(const struct cln_share *share)
 {
     const struct cln_op *op = share->op;
     uint64_t groups = op->view.groups;
     const float *s = floats(op, CLN_STATISTICS);
-    float *running_mean = floats(op, CLN_RUNNING_MEAN), *running_var = floats(op, CLN_RUNNING_VAR);
-    const clnorm_running *r = &op->running;
-    float f = r->average == CLNORM_CUMULATIVE ? (float)(1.0 / ((double)r->count + 1.0)) : r->momentum;
     for (uint64_t g = share->first; g < share->first + share->count; g++) {
         double count = (double)s[g] + s[groups + g];
-        double mean = (double)s[2 * groups + g] + s[3 * groups + g], var = s[4 * groups + g];
-        if (count == 0.0)
-            continue;
-        if (!isfinite(mean) || !isfinite(var)) {
-            atomic_fetch_or(&share->plan->found, CLNORM_FOUND_NONFINITE);
-            if (r->guard == CLNORM_GUARD_FINITE)
-                continue;
-        }
-        if (r->variance == CLNORM_UNBIASED && count > 1.0)
-            var *= count / (count - 1.0);
-        running_mean[g] = blend(running_mean[g], mean, f);
-        running_var[g] = blend(running_var[g], var, f);
+        double mean = (double)s[2 * groups + g] + s[3 * groups + g];
+        if (count > 0.0)
+            cln_statistic_commit(share->plan, op, g, mean, cln_statistic_running_var(op, count, s[4 * groups + g]));
     }
 }
 
@@ -167,7 +142,7 @@ static struct source source_of(const struct cln_op *op, uint64_t g)
     }
     if (op->source == CLN_FROM_GIVEN)
         return (struct source){floats(op, CLN_MEAN)[g], 0.0f, floats(op, CLN_RSTD)[g]};
-    return (struct source){floats(op, CLN_RUNNING_MEAN)[g], 0.0f, rstd_of(floats(op, CLN_RUNNING_VAR)[g], op->eps)};
+    return (struct source){floats(op, CLN_RUNNING_MEAN)[g], 0.0f, cln_rstd(floats(op, CLN_RUNNING_VAR)[g], op->eps)};
 }
 
 static float weight_of(const struct cln_op *op, uint64_t g)
@@ -277,7 +252,7 @@ void cln_cpu_step(const struct cln_share *s, enum cln_step step)
         zero(s, CLN_DBIAS, 1);
         break;
     case CLN_STEP_WEIGHTS:
-    case CLN_STEP_WEIGHTS_FINISH: /* batch norm has neither */
+    case CLN_STEP_WEIGHTS_FINISH: /* not of batch norm */
     case CLN_STEP_STATISTICS:
     case CLN_STEP_REDUCE:
     case CLN_STEP_APPLY:
