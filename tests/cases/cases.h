@@ -9,7 +9,7 @@
  *         case_problem_free(problem);
  *     }
  *
- * A name decodes: layout_mode[_affine]_shape_data[_option…]; what is not named is the default of CLNORM_CASE_INIT. */
+ * A name decodes: [norm_]layout_mode[_affine]_shape_data[_option…]; what is not named is the default of CLNORM_CASE_INIT. */
 #ifndef CLNORM_TESTS_CASES_H
 #define CLNORM_TESTS_CASES_H
 
@@ -20,15 +20,15 @@
 
 enum case_suite { CASE_SHORT, CASE_FULL }; /* the short suite is a part of the full one */
 
-enum case_mode {
-    CASE_TRAIN,         /* clnorm_forward */
-    CASE_INFER,         /* clnorm_infer */
-    CASE_BACKWARD,      /* clnorm_forward, then clnorm_backward from its state */
-    CASE_FROZEN,        /* clnorm_backward from running statistics */
-    CASE_GIVEN,         /* clnorm_backward from a given mean and rstd */
-    CASE_STEPS_FORWARD, /* clnorm_statistics of `parts` parts of the batch, clnorm_merge, clnorm_apply, clnorm_commit */
-    CASE_STEPS_BACKWARD, /* the former's state, clnorm_backward_reduce of `parts` parts, sums added, clnorm_backward_apply */
-    CASE_MODES
+enum case_mode {                /* which of them a norm has: case_norm_has */
+                 CASE_TRAIN,    /* clnorm_forward */
+                 CASE_INFER,    /* clnorm_infer */
+                 CASE_BACKWARD, /* clnorm_forward, then clnorm_backward from its state */
+                 CASE_FROZEN,   /* clnorm_backward from running statistics */
+                 CASE_GIVEN,    /* clnorm_backward from a given mean and rstd */
+                 CASE_STEPS_FORWARD, /* clnorm_statistics of `parts` parts of the batch, clnorm_merge, clnorm_apply, clnorm_commit */
+                 CASE_STEPS_BACKWARD, /* the former's state, clnorm_backward_reduce of `parts` parts, sums added, clnorm_backward_apply */
+                 CASE_MODES
 };
 
 enum case_affine { CASE_AFFINE_BOTH, CASE_AFFINE_NO_BIAS, CASE_AFFINE_NO_WEIGHT, CASE_AFFINE_NONE, CASE_AFFINES };
@@ -64,7 +64,7 @@ enum case_data { /* what x is; dy is N(0, 1) unless said */
                  CASE_DATA_KINDS
 };
 
-enum case_output { /* what is judged; each has one value a tensor element or a channel */
+enum case_output { /* what is judged; each has one value a tensor element, statistics group, weight or channel */
                    CASE_Y,
                    CASE_MEAN,
                    CASE_VAR,
@@ -86,6 +86,9 @@ enum case_output { /* what is judged; each has one value a tensor element or a c
 
 struct clnorm_case {
     char name[128];
+    clnorm_norm norm;
+    int64_t groups;          /* CLNORM_GROUP, else 0 */
+    int32_t normalized_dims; /* CLNORM_LAYER, CLNORM_RMS, else 0 */
     clnorm_layout layout;
     int64_t n, plan_n; /* samples of the call, and of the plan (≥ n) */
     int64_t c;
@@ -105,7 +108,7 @@ struct clnorm_case {
 };
 #define CLNORM_CASE_INIT                                                                                               \
     {                                                                                                                  \
-        "", CLNORM_NC, 0, 0, 1, 0, {0, 0, 0}, CASE_TRAIN, CASE_AFFINE_BOTH, false, 0, 1, 0, 1e-5f,                     \
+        "", CLNORM_BATCH, 0, 0, CLNORM_NC, 0, 0, 1, 0, {0, 0, 0}, CASE_TRAIN, CASE_AFFINE_BOTH, false, 0, 1, 0, 1e-5f, \
             CLNORM_RUNNING_INIT, CASE_DATA_NORMAL, 1, false                                                            \
     }
 
@@ -117,6 +120,9 @@ const struct clnorm_case *cases_get(enum case_suite suite,
 /* Writes the name that the fields decode to. For cases built elsewhere, from a file of shapes say. */
 void case_set_name(struct clnorm_case *c);
 
+const char *case_norm_name(clnorm_norm norm); /* "batch", "layer", "group", "instance", "rms" */
+bool case_norm_parse(const char *name, clnorm_norm *norm);
+bool case_norm_has(clnorm_norm norm, enum case_mode mode);
 const char *case_mode_name(enum case_mode mode);
 const char *case_data_name(enum case_data data);
 const char *case_output_name(enum case_output output); /* "y", "running_mean", "statistics_count", … */
@@ -124,26 +130,31 @@ bool case_output_parse(const char *name, enum case_output *output);
 /* Is this output one of the case's mode, and not left out? */
 bool case_has(const struct clnorm_case *c, enum case_output output);
 size_t case_elements(const struct clnorm_case *c); /* n·c·spatial… */
+size_t case_weights(const struct clnorm_case *c);  /* values of weight, bias, dweight and dbias */
 
 /* ---- inputs and reference -------------------------------------------------------------------------------------- */
 
 /* Host inputs of a case, the fp64 reference of every output and its tolerance. Made once, used for every device. */
 struct case_problem;
 struct case_problem *case_prepare(const struct clnorm_case *c); /* NULL: out of memory */
-/* The same with given inputs instead of those that c->data names: tensors of case_elements(c), vectors of c->c, all finite. What the
- * mode and the affine do not read may be NULL. From malloc; taken over, whatever comes back. NULL: out of memory, or one is missing. */
+/* The same with given inputs instead of those that c->data names: tensors of case_elements(c), weight and bias of
+ * case_weights(c), running statistics of c->c, mean and rstd of one a statistics group, all finite. What the mode and the affine do not
+ * read may be NULL. From malloc; taken over, whatever comes back. NULL: out of memory, or one is missing. */
 struct case_inputs {
     float *x, *dy, *weight, *bias, *running_mean, *running_var, *mean, *rstd;
 };
 struct case_problem *case_prepare_given(const struct clnorm_case *c, const struct case_inputs *inputs);
 void case_problem_free(struct case_problem *problem);
 const struct clnorm_case *case_problem_case(const struct case_problem *problem);
-/* Values of an output (0: the case does not have it), their reference, and the tolerance of each channel. */
+/* Values of an output (0: the case does not have it), their reference, and the tolerance of each of its parts. */
 size_t case_output_count(const struct case_problem *problem, enum case_output output);
 const double *case_reference(const struct case_problem *problem, enum case_output output);
 const double *case_tolerance(const struct case_problem *problem, enum case_output output);
-/* The channel of value i of an output. */
-size_t case_channel(const struct case_problem *problem, enum case_output output, size_t i);
+/* An output's parts are what has one tolerance: statistics groups for tensors, mean, var, rstd and sums (batch norm: channels), weights
+ * for dweight and dbias, channels for running statistics. How many there are, the part of value i, and the word for one. */
+size_t case_parts(const struct case_problem *problem, enum case_output output);
+size_t case_part(const struct case_problem *problem, enum case_output output, size_t i);
+const char *case_part_name(const struct clnorm_case *c, enum case_output output);
 
 /* ---- run ------------------------------------------------------------------------------------------------------- */
 
@@ -165,17 +176,17 @@ clnorm_status case_collect(struct case_run *run);
 
 /* ---- judge ----------------------------------------------------------------------------------------------------- */
 
-#define CASE_STRIP 24 /* cells of the strip that shows which channels are off */
+#define CASE_STRIP 24 /* cells of the strip that shows which parts are off */
 
 struct case_error {
     bool present, pass;
     double
         worst; /* largest error / tolerance (0 where both are 0; INFINITY for a NaN or a value off where it must be exact) */
     double ulp;                  /* largest error in units in the last place of the f32 reference, over all values */
-    size_t index, channel;       /* where `worst` sits */
+    size_t index, part, parts;   /* where `worst` sits, and of how many parts */
     double got, want, tolerance; /* there */
     double cpu_worst; /* against the CPU path: largest difference / sum of both tolerances; 0 if it was not asked for */
-    float strip[CASE_STRIP]; /* largest error / tolerance by channel; cell = channel·CASE_STRIP/c */
+    float strip[CASE_STRIP]; /* largest error / tolerance by part; cell = part·CASE_STRIP/parts */
 };
 
 struct case_result {
@@ -196,8 +207,8 @@ struct case_injection {
  * collected run of the same problem on "cpu") may be NULL. */
 void case_judge(const struct case_run *run, const struct case_injection *injection, const struct case_run *cpu,
                 struct case_result *result);
-/* All of it: bind, run, collect, judge; for data with a NaN or Inf also the clean twin, whose other channels must have the
- * same bits. *keep, if not NULL, receives the run (for `cpu` of later calls), else it is freed. Returns result->pass. */
+/* All of it: bind, run, collect, judge; for data with a NaN or Inf also the clean twin, which must have the same bits
+ * in all that the NaN or Inf does not touch. *keep, if not NULL, receives the run (for `cpu` of later calls), else it is freed. Returns result->pass. */
 bool case_execute(const struct case_problem *problem, clnorm_device *device, const struct case_injection *injection,
                   const struct case_run *cpu, struct case_run **keep, struct case_result *result);
 

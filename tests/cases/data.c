@@ -42,10 +42,9 @@ static bool is_place(enum case_data data, size_t j, size_t m)
     }
 }
 
-/* Value j of m of channel c. Odd channels have the opposite mean, so that channels cannot be taken for one another. */
-static double value(enum case_data data, struct generator *g, size_t c, size_t j, size_t m)
+/* Value j of m of a statistics group. */
+static double value(enum case_data data, struct generator *g, double sign, size_t j, size_t m)
 {
-    const double sign = c % 2 ? -1 : 1;
     switch (data) {
     case CASE_DATA_MEAN1E2:
         return sign * 1e2 + normal(g);
@@ -90,42 +89,48 @@ static double value(enum case_data data, struct generator *g, size_t c, size_t j
     }
 }
 
+/* Groups of every other sign, so that neighbours cannot be taken for one another; but a channel of instance norm has one sign in all
+ * samples, or its mean over them would say nothing. */
+static double sign_of(const struct reference_problem *shape, size_t group)
+{
+    return (shape->norm == REFERENCE_INSTANCE ? group % shape->c : group) % 2 ? -1 : 1;
+}
+
 void data_fill(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy)
 {
     struct generator for_x = {c->seed * 2}, for_dy = {c->seed * 2 + 1};
     const double dy_mean = c->data == CASE_DATA_DY_MEAN1E4 ? 1e4 : 0;
-    for (size_t channel = 0; channel < shape->c; channel++) {
-        for (size_t n = 0; n < shape->n; n++) {
-            for (size_t s = 0; s < shape->s; s++) {
-                size_t i = reference_index(shape, n, channel, s);
-                x[i] = (float)value(c->data, &for_x, channel, n * shape->s + s, shape->n * shape->s);
-                if (dy)
-                    dy[i] = (float)(dy_mean + normal(&for_dy));
-            }
+    const size_t m = reference_group_size(shape);
+    for (size_t group = 0; group < reference_groups(shape); group++) {
+        for (size_t k = 0; k < m; k++) {
+            size_t i = reference_group_element(shape, group, k);
+            x[i] = (float)value(c->data, &for_x, sign_of(shape, group), k, m);
+            if (dy)
+                dy[i] = (float)(dy_mean + normal(&for_dy));
         }
     }
 }
 
 size_t data_poison(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy)
 {
-    const size_t n = shape->n, s = shape->s, middle = shape->c / 2;
-    if (n == 0)
-        return NO_CHANNEL;
+    const size_t groups = reference_groups(shape), m = reference_group_size(shape), middle = groups / 2;
+    if (shape->n == 0)
+        return NO_GROUP;
     switch (c->data) {
     case CASE_DATA_NAN_FIRST:
-        x[reference_index(shape, 0, 0, 0)] = NAN;
+        x[reference_group_element(shape, 0, 0)] = NAN;
         return 0;
     case CASE_DATA_NAN_LAST:
-        x[reference_index(shape, n - 1, shape->c - 1, s - 1)] = NAN;
-        return shape->c - 1;
+        x[reference_group_element(shape, groups - 1, m - 1)] = NAN;
+        return groups - 1;
     case CASE_DATA_INF_MIDDLE:
-        x[reference_index(shape, n / 2, middle, s / 2)] = INFINITY;
+        x[reference_group_element(shape, middle, m / 2)] = INFINITY;
         return middle;
     case CASE_DATA_NAN_DY:
-        dy[reference_index(shape, n / 2, middle, s / 2)] = NAN;
+        dy[reference_group_element(shape, middle, m / 2)] = NAN;
         return middle;
     default:
-        return NO_CHANNEL;
+        return NO_GROUP;
     }
 }
 
@@ -136,7 +141,7 @@ void data_fill_parameters(const struct clnorm_case *c, size_t m, const double *m
     /* What x is normalized by lies near the batch's own, unless that says nothing (one value) or is not there. So do the old
      * running statistics of every other channel, as after many batches; the others are those of a start. */
     const bool normalizes = c->mode == CASE_INFER || c->mode == CASE_FROZEN;
-    for (int64_t i = 0; i < c->c; i++) {
+    for (size_t i = 0; i < case_weights(c); i++) {
         const double w = (0.5 + uniform(&g)) * (next(&g) >> 63 ? -1 : 1), b = normal(&g);
         const double shift = normal(&g), scale = 0.5 + uniform(&g);
         const bool near = m > 1 && (normalizes || i % 2 == 0);

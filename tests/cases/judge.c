@@ -78,24 +78,25 @@ static void judge_output(const struct case_run *run, enum case_output output, co
 {
     const struct case_problem *p = run->problem;
     struct case_error *e = &result->outputs[output];
-    const size_t count = p->count[output];
+    const size_t count = p->count[output], parts = case_parts(p, output);
     const size_t spoiled = injection && injection->output == output ? injection_place(p, output) : count;
     e->present = true;
     e->pass = true;
+    e->parts = parts;
     for (size_t i = 0; i < count; i++) {
-        const size_t channel = case_channel(p, output, i);
-        const double want = p->reference[output][i], tolerance = p->tolerance[output][channel];
+        const size_t part = case_part(p, output, i);
+        const double want = p->reference[output][i], tolerance = p->tolerance[output][part];
         double got = run->value[output][i];
         if (i == spoiled)
             got = spoil(injection, got, want, tolerance);
         const double off = excess(got, want, tolerance);
-        float *cell = &e->strip[channel * CASE_STRIP / p->shape.c];
+        float *cell = &e->strip[part * CASE_STRIP / parts];
         if (!(off <= *cell))
             *cell = (float)off;
         if (i == 0 || off > e->worst) {
             e->worst = off;
             e->index = i;
-            e->channel = channel;
+            e->part = part;
             e->got = got;
             e->want = want;
             e->tolerance = tolerance;
@@ -110,8 +111,9 @@ static void judge_output(const struct case_run *run, enum case_output output, co
     }
     if (!(e->worst <= 1)) {
         e->pass = false;
-        fail(result, "%s[%zu] (channel %zu) is %.9g instead of %.17g: off by %.3g times its tolerance %.3g",
-             case_output_name(output), e->index, e->channel, e->got, e->want, e->worst, e->tolerance);
+        fail(result, "%s[%zu] (%s %zu) is %.9g instead of %.17g: off by %.3g times its tolerance %.3g",
+             case_output_name(output), e->index, case_part_name(&p->c, output), e->part, e->got, e->want, e->worst,
+             e->tolerance);
     } else if (!(e->cpu_worst <= 1)) {
         e->pass = false;
         fail(result, "%s is off the CPU path by %.3g times the sum of both tolerances", case_output_name(output),
@@ -182,19 +184,31 @@ static clnorm_status run_once(const struct case_problem *p, clnorm_device *devic
     return status == CLNORM_OK ? case_collect(*run) : status;
 }
 
-/* A NaN or Inf in one channel leaves every bit of the others as it is without. */
-static void judge_clean_channels(const struct case_run *run, const struct case_run *clean, struct case_result *result)
+/* May the NaN or Inf change this value? What is of its statistics group, or of its channel, may; of the gradients of weights that
+ * many groups share, what is no number. */
+static bool is_touched(const struct case_problem *p, enum case_output output, size_t i)
+{
+    if (output == CASE_DWEIGHT || output == CASE_DBIAS)
+        return !isfinite(p->reference[output][i]);
+    if (output == CASE_RUNNING_MEAN || output == CASE_RUNNING_VAR)
+        return i == p->poisoned % p->shape.c;
+    return case_part(p, output, i) == p->poisoned;
+}
+
+/* It leaves every bit of all else as it is without. */
+static void judge_untouched(const struct case_run *run, const struct case_run *clean, struct case_result *result)
 {
     const struct case_problem *p = run->problem;
     for (int o = 0; o < CASE_OUTPUTS; o++) {
+        const enum case_output output = (enum case_output)o;
         for (size_t i = 0; i < p->count[o]; i++) {
-            const size_t channel = case_channel(p, (enum case_output)o, i);
             const double got = run->value[o][i], want = clean->value[o][i];
             const bool same = got == want && !signbit(got) == !signbit(want);
-            if (channel == p->poisoned || (isfinite(got) && same))
+            if (is_touched(p, output, i) || (isfinite(got) && same))
                 continue;
-            fail(result, "%s[%zu] (channel %zu) is %.9g, and %.9g without the NaN or Inf in channel %zu",
-                 case_output_name((enum case_output)o), i, channel, got, want, p->poisoned);
+            fail(result, "%s[%zu] (%s %zu) is %.9g, and %.9g without the NaN or Inf in %s %zu",
+                 case_output_name(output), i, case_part_name(&p->c, output), case_part(p, output, i), got, want,
+                 case_part_name(&p->c, CASE_Y), p->poisoned);
             result->outputs[o].pass = false;
             break;
         }
@@ -217,7 +231,7 @@ bool case_execute(const struct case_problem *p, clnorm_device *device, const str
     if (result->status == CLNORM_OK) {
         case_judge(run, injection, cpu, result);
         if (clean)
-            judge_clean_channels(run, clean, result);
+            judge_untouched(run, clean, result);
     } else {
         const char *sentence = clnorm_last_error();
         fail(result, "%s: %s", clnorm_status_name(result->status),

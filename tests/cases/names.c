@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char *const norm_names[] = {"batch", "layer", "group", "instance", "rms"};
 static const char *const layout_names[] = {"nc", "ncs", "nsc"};
 static const char *const mode_names[CASE_MODES] = {
     "train", "infer", "backward", "backward-frozen", "backward-given", "steps-forward", "steps-backward"};
@@ -34,6 +35,22 @@ static const char *const output_names[CASE_OUTPUTS] = {"y",
                                                        "sums_count",
                                                        "sums_dy",
                                                        "sums_dy_xhat"};
+
+const char *case_norm_name(clnorm_norm norm)
+{
+    return norm_names[norm];
+}
+
+bool case_norm_parse(const char *name, clnorm_norm *norm)
+{
+    for (int i = CLNORM_BATCH; i <= CLNORM_RMS; i++) {
+        if (!strcmp(name, norm_names[i])) {
+            *norm = (clnorm_norm)i;
+            return true;
+        }
+    }
+    return false;
+}
 
 const char *case_mode_name(enum case_mode mode)
 {
@@ -83,12 +100,18 @@ void case_set_name(struct clnorm_case *c)
 {
     const struct clnorm_case plain = CLNORM_CASE_INIT;
     c->name[0] = '\0';
+    if (c->norm == CLNORM_GROUP)
+        add(c, "group%" PRId64 "_", c->groups);
+    else if (c->norm != CLNORM_BATCH)
+        add(c, "%s_", norm_names[c->norm]);
     add(c, "%s_%s", layout_names[c->layout], mode_names[c->mode]);
     if (affine_names[c->affine])
         add(c, "_%s", affine_names[c->affine]);
     add(c, "_n%" PRId64 "c%" PRId64, c->n, c->c);
     for (int32_t d = 0; d < c->spatial_dims; d++)
         add(c, "%c%" PRId64, d == 0 ? 's' : 'x', c->spatial[d]);
+    if (c->normalized_dims && c->spatial_dims)
+        add(c, "_dims%" PRId32, c->normalized_dims);
     if (c->plan_n != c->n)
         add(c, "_last-partial-batch-of-%" PRId64, c->plan_n);
     add(c, "_%s", data_names[c->data]);

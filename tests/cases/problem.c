@@ -9,6 +9,35 @@ bool case_mode_has_dy(enum case_mode mode)
     return mode != CASE_TRAIN && mode != CASE_INFER && mode != CASE_STEPS_FORWARD;
 }
 
+bool case_norm_has(clnorm_norm norm, enum case_mode mode)
+{
+    switch (mode) {
+    case CASE_INFER:
+    case CASE_FROZEN:
+        return norm == CLNORM_BATCH || norm == CLNORM_INSTANCE;
+    case CASE_STEPS_FORWARD:
+    case CASE_STEPS_BACKWARD:
+        return norm == CLNORM_BATCH;
+    default:
+        return true;
+    }
+}
+
+/* Outputs that every case of the norm is without. */
+static unsigned lacking(clnorm_norm norm)
+{
+    const unsigned running = CASE_BIT(CASE_RUNNING_MEAN) | CASE_BIT(CASE_RUNNING_VAR);
+    switch (norm) {
+    case CLNORM_BATCH:
+    case CLNORM_INSTANCE:
+        return 0;
+    case CLNORM_RMS:
+        return running | CASE_BIT(CASE_MEAN) | CASE_BIT(CASE_VAR);
+    default:
+        return running;
+    }
+}
+
 bool case_has(const struct clnorm_case *c, enum case_output output)
 {
     static const unsigned train = CASE_BIT(CASE_Y) | CASE_BIT(CASE_MEAN) | CASE_BIT(CASE_VAR) | CASE_BIT(CASE_RSTD) |
@@ -19,17 +48,53 @@ bool case_has(const struct clnorm_case *c, enum case_output output)
     static const unsigned sums = CASE_BIT(CASE_SUMS_COUNT) | CASE_BIT(CASE_SUMS_DY) | CASE_BIT(CASE_SUMS_DY_XHAT);
     static const unsigned of_mode[CASE_MODES] = {train,    CASE_BIT(CASE_Y),   backward,       backward,
                                                  backward, train | statistics, backward | sums};
-    unsigned has = of_mode[c->mode] & ~c->omit;
+    unsigned has = of_mode[c->mode] & ~c->omit & ~lacking(c->norm);
     if (c->mode == CASE_STEPS_BACKWARD && c->parts > 1) /* each part has its own; their sum is in the sums */
         has &= ~(CASE_BIT(CASE_DWEIGHT) | CASE_BIT(CASE_DBIAS));
     return (has & CASE_BIT(output)) != 0;
 }
 
-size_t case_plan_elements(const struct clnorm_case *c)
+struct reference_problem case_shape(const struct clnorm_case *c, int64_t n)
 {
-    struct clnorm_case whole = *c;
-    whole.n = c->plan_n;
-    return case_elements(&whole);
+    struct reference_problem shape = {.layout = (enum reference_layout)c->layout,
+                                      .n = (size_t)n,
+                                      .c = (size_t)c->c,
+                                      .s = 1,
+                                      .eps = c->eps,
+                                      .norm = (enum reference_norm)c->norm,
+                                      .groups = (size_t)c->groups,
+                                      .length = 1};
+    const int32_t dims = 1 + c->spatial_dims; /* but n */
+    for (int32_t d = 0; d < c->spatial_dims; d++)
+        shape.s *= (size_t)c->spatial[d];
+    for (int32_t d = dims - c->normalized_dims; d < dims; d++) {
+        const int32_t channel = c->layout == CLNORM_NSC ? dims - 1 : 0;
+        shape.length *= (size_t)(d == channel ? c->c : c->spatial[d - (channel == 0)]);
+    }
+    return shape;
+}
+
+size_t case_weights(const struct clnorm_case *c)
+{
+    const struct reference_problem shape = case_shape(c, c->n);
+    return reference_weights(&shape);
+}
+
+size_t problem_input_count(const struct reference_problem *shape, enum case_input input)
+{
+    switch (input) {
+    case INPUT_X:
+    case INPUT_DY:
+        return reference_elements(shape);
+    case INPUT_WEIGHT:
+    case INPUT_BIAS:
+        return reference_weights(shape);
+    case INPUT_MEAN:
+    case INPUT_RSTD:
+        return reference_groups(shape);
+    default:
+        return shape->c;
+    }
 }
 
 static float *floats(size_t count)
@@ -41,7 +106,6 @@ static float *floats(size_t count)
 static bool set_inputs(struct case_problem *p, float **given)
 {
     const struct clnorm_case *c = &p->c;
-    const size_t channels = p->shape.c;
     const bool normalizes_by_running = c->mode == CASE_INFER || c->mode == CASE_FROZEN;
     const bool has[INPUTS] = {
         [INPUT_X] = true,
@@ -50,13 +114,13 @@ static bool set_inputs(struct case_problem *p, float **given)
         [INPUT_BIAS] = (c->affine == CASE_AFFINE_BOTH || c->affine == CASE_AFFINE_NO_WEIGHT),
         [INPUT_RUNNING_MEAN] = normalizes_by_running || case_has(c, CASE_RUNNING_MEAN),
         [INPUT_RUNNING_VAR] = normalizes_by_running || case_has(c, CASE_RUNNING_VAR),
-        [INPUT_MEAN] = c->mode == CASE_GIVEN,
+        [INPUT_MEAN] = c->mode == CASE_GIVEN && c->norm != CLNORM_RMS,
         [INPUT_RSTD] = c->mode == CASE_GIVEN,
     };
     for (int i = 0; i < INPUTS; i++) {
         if (!has[i])
             continue;
-        p->input[i] = given ? given[i] : floats(i <= INPUT_DY ? p->elements : channels);
+        p->input[i] = given ? given[i] : floats(problem_input_count(&p->shape, (enum case_input)i));
         if (!p->input[i])
             return false;
         if (given)
@@ -68,19 +132,24 @@ static bool set_inputs(struct case_problem *p, float **given)
 static bool fill_inputs(struct case_problem *p)
 {
     const size_t channels = p->shape.c;
-    double *x = malloc((p->elements + 2 * channels) * sizeof(double));
+    const bool running = p->input[INPUT_RUNNING_MEAN] != NULL;
+    double *x = malloc((p->elements + 2 * p->groups + 2 * channels) * sizeof(double));
     if (!x)
         return false;
-    double *mean = x + p->elements, *var = mean + channels;
+    double *mean = x + p->elements, *var = mean + p->groups;
+    double *channel_mean = var + p->groups, *channel_var = channel_mean + channels;
     data_fill(&p->c, &p->shape, p->input[INPUT_X], p->input[INPUT_DY]);
     for (size_t i = 0; i < p->elements; i++)
         x[i] = p->input[INPUT_X][i];
     reference_statistics(&p->shape, x, mean, var);
-    data_fill_parameters(&p->c, p->m, mean, var, p->input[INPUT_WEIGHT], p->input[INPUT_BIAS],
+    if (running)
+        reference_channel_statistics(&p->shape, mean, var, channel_mean, channel_var);
+    data_fill_parameters(&p->c, p->m, channel_mean, channel_var, p->input[INPUT_WEIGHT], p->input[INPUT_BIAS],
                          p->input[INPUT_RUNNING_MEAN], p->input[INPUT_RUNNING_VAR]);
-    for (size_t i = 0; p->input[INPUT_MEAN] && i < channels; i++) {
+    for (size_t i = 0; p->input[INPUT_RSTD] && i < p->groups; i++) {
         bool there = p->m > 0;
-        p->input[INPUT_MEAN][i] = there ? (float)mean[i] : 0;
+        if (p->input[INPUT_MEAN])
+            p->input[INPUT_MEAN][i] = there ? (float)mean[i] : 0;
         p->input[INPUT_RSTD][i] = there ? (float)(1 / sqrt(var[i] + p->shape.eps)) : 1;
     }
     p->poisoned = data_poison(&p->c, &p->shape, p->input[INPUT_X], p->input[INPUT_DY]);
@@ -94,18 +163,14 @@ static struct case_problem *prepare(const struct clnorm_case *c, float **given)
     if (!p)
         return NULL;
     p->c = *c;
-    p->elements = case_elements(c);
-    p->shape.layout = (enum reference_layout)c->layout;
-    p->shape.n = (size_t)c->n;
-    p->shape.c = (size_t)c->c;
-    p->shape.s = 1;
-    for (int32_t d = 0; d < c->spatial_dims; d++)
-        p->shape.s *= (size_t)c->spatial[d];
-    p->shape.eps = c->eps;
-    p->m = p->shape.n * p->shape.s;
-    p->poisoned = NO_CHANNEL;
+    p->shape = case_shape(c, c->n);
+    p->elements = reference_elements(&p->shape);
+    p->groups = reference_groups(&p->shape);
+    p->weights = reference_weights(&p->shape);
+    p->m = c->n ? reference_group_size(&p->shape) : 0;
+    p->poisoned = NO_GROUP;
     bool ok = set_inputs(p, given) && (given || fill_inputs(p)) && problem_expect(p);
-    if (ok && p->poisoned != NO_CHANNEL) {
+    if (ok && p->poisoned != NO_GROUP) {
         struct clnorm_case clean = *c;
         clean.data = CASE_DATA_NORMAL;
         ok = (p->clean = prepare(&clean, NULL)) != NULL;
@@ -174,9 +239,37 @@ const double *case_tolerance(const struct case_problem *p, enum case_output outp
     return p->tolerance[output];
 }
 
-size_t case_channel(const struct case_problem *p, enum case_output output, size_t i)
+static bool is_tensor(enum case_output output)
 {
-    if (output != CASE_Y && output != CASE_DX)
-        return i;
-    return p->c.layout == CLNORM_NSC ? i % p->shape.c : i / p->shape.s % p->shape.c;
+    return output == CASE_Y || output == CASE_DX;
+}
+
+static bool is_of_weights(enum case_output output)
+{
+    return output == CASE_DWEIGHT || output == CASE_DBIAS;
+}
+
+static bool is_of_channels(enum case_output output)
+{
+    return output == CASE_RUNNING_MEAN || output == CASE_RUNNING_VAR;
+}
+
+size_t case_parts(const struct case_problem *p, enum case_output output)
+{
+    return is_of_weights(output) ? p->weights : is_of_channels(output) ? p->shape.c : p->groups;
+}
+
+size_t case_part(const struct case_problem *p, enum case_output output, size_t i)
+{
+    return is_tensor(output) ? reference_group_of(&p->shape, i) : i;
+}
+
+const char *case_part_name(const struct clnorm_case *c, enum case_output output)
+{
+    const bool rows = c->norm == CLNORM_LAYER || c->norm == CLNORM_RMS;
+    if (c->norm == CLNORM_BATCH || is_of_channels(output))
+        return "channel";
+    if (is_of_weights(output))
+        return rows ? "weight" : "channel";
+    return rows ? "row" : "group";
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 16, STATISTICS_PLANES = 5, SUMS_PLANES = 4 };
+enum { GUARD = 16, STATE_PLANES = 3, STATISTICS_PLANES = 5, SUMS_PLANES = 4 };
 
 static const char *const slot_names[SLOTS] = {
     "x",    "dy",  "weight", "bias", "running_mean", "running_var", "mean (given)", "rstd (given)", "y",   "state",
@@ -49,10 +49,10 @@ static clnorm_status slot_make(struct case_run *run, enum case_slot i, size_t fl
     for (size_t k = 0; k < slot->total; k++)
         memcpy(&slot->image[k], &fill, sizeof fill);
     if ((size_t)i < INPUTS) { /* a tensor's samples beyond those of the call stay NaN: nothing may read them */
-        const size_t count = i <= SLOT_DY ? run->problem->elements : run->problem->shape.c;
+        const size_t count = problem_input_count(&run->problem->shape, (enum case_input)i);
         memcpy(slot->image + slot->before, run->problem->input[i], count * sizeof(float));
     }
-    slot->some = i == SLOT_STATISTICS || i == SLOT_GATHERED;
+    slot->some = i == SLOT_STATISTICS || i == SLOT_GATHERED || (i == SLOT_STATE && run->problem->c.norm == CLNORM_RMS);
     return clnorm_memory_create(run->device, slot->total * sizeof(float), &slot->memory);
 }
 
@@ -90,9 +90,11 @@ static clnorm_status make_slots(struct case_run *run)
     const bool steps_forward = c->mode == CASE_STEPS_FORWARD, steps_backward = c->mode == CASE_STEPS_BACKWARD;
     const bool infer = c->mode == CASE_INFER, dy = case_mode_has_dy(c->mode);
     const bool by_state = c->mode == CASE_BACKWARD || steps_backward;
-    const size_t channels = p->shape.c, whole = case_plan_elements(c), elements = p->elements;
-    const size_t per_channel =
-        c->n ? channels : 0; /* of no samples nothing is written but gradients, counts and sums */
+    const struct reference_problem plan = case_shape(c, c->plan_n);
+    const size_t channels = p->shape.c, weights = p->weights, whole = reference_elements(&plan), elements = p->elements;
+    const size_t groups = reference_groups(&plan);
+    /* Of no samples nothing is written but gradients, counts and sums. */
+    const size_t per_group = c->n ? p->groups : 0, per_channel = c->n ? channels : 0;
     struct {
         bool has;
         size_t floats, written;
@@ -100,7 +102,7 @@ static clnorm_status make_slots(struct case_run *run)
     memset(want, 0, sizeof want);
     for (size_t i = 0; i < INPUTS; i++) {
         want[i].has = p->input[i] != NULL;
-        want[i].floats = i <= INPUT_DY ? whole : channels;
+        want[i].floats = problem_input_count(&plan, (enum case_input)i);
     }
     if (c->in_place && dy && case_has(c, CASE_DX))
         want[SLOT_DY].written = elements;
@@ -113,13 +115,13 @@ static clnorm_status make_slots(struct case_run *run)
     want[slot].has = (condition), want[slot].floats = (size), want[slot].written = (count)
     WANT(SLOT_Y, (!c->in_place && !dy) || by_state, whole, elements);
     WANT(SLOT_STATE, (!c->in_place && !dy && !infer) || by_state, clnorm_plan_state_bytes(run->plan) / sizeof(float),
-         c->n ? clnorm_plan_state_bytes(run->plan) / sizeof(float) : 0);
-    WANT(SLOT_MEAN, case_has(c, CASE_MEAN), channels, per_channel);
-    WANT(SLOT_VAR, case_has(c, CASE_VAR), channels, per_channel);
-    WANT(SLOT_RSTD, case_has(c, CASE_RSTD), channels, per_channel);
+         STATE_PLANES * per_group);
+    WANT(SLOT_MEAN, case_has(c, CASE_MEAN), groups, per_group);
+    WANT(SLOT_VAR, case_has(c, CASE_VAR), groups, per_group);
+    WANT(SLOT_RSTD, case_has(c, CASE_RSTD), groups, per_group);
     WANT(SLOT_DX, case_has(c, CASE_DX) && !c->in_place, whole, elements);
-    WANT(SLOT_DWEIGHT, case_has(c, CASE_DWEIGHT), channels, channels);
-    WANT(SLOT_DBIAS, case_has(c, CASE_DBIAS), channels, channels);
+    WANT(SLOT_DWEIGHT, case_has(c, CASE_DWEIGHT), weights, weights);
+    WANT(SLOT_DBIAS, case_has(c, CASE_DBIAS), weights, weights);
     WANT(SLOT_STATISTICS, steps_forward, STATISTICS_PLANES * channels, STATISTICS_PLANES * channels);
     WANT(SLOT_GATHERED, steps_forward && c->parts > 1, c->parts * STATISTICS_PLANES * channels,
          c->parts * STATISTICS_PLANES * channels);
@@ -143,6 +145,9 @@ clnorm_status case_bind(const struct case_problem *problem, clnorm_device *devic
     r->problem = problem;
     r->device = device;
     clnorm_desc desc = CLNORM_DESC_INIT;
+    desc.norm = c->norm;
+    desc.groups = c->groups;
+    desc.normalized_dims = c->normalized_dims;
     desc.layout = c->layout;
     desc.n = c->plan_n;
     desc.c = c->c;

@@ -33,9 +33,10 @@ struct slot {
     clnorm_memory *memory; /* NULL: the case has no such buffer */
     size_t before, floats, total;
     size_t written; /* floats of the content that the calls write; the rest must stay as it was */
-    bool some;      /* of what may be written some may stay: of no samples, statistics are a count alone */
-    float *image;   /* what was written to the device before the calls, all of it */
-    float *back;    /* what was read back */
+    bool
+        some; /* of what may be written some may stay: statistics of no samples are a count alone, RMS norm's state is opaque */
+    float *image; /* what was written to the device before the calls, all of it */
+    float *back;  /* what was read back */
 };
 
 struct case_run {

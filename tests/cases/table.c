@@ -1,22 +1,16 @@
 /* The table of cases, made from small lists by a rule: every shape in every mode, every kind of data in every layout, and
- * every option in every mode that has it. */
-#include "cases.h"
+ * every option in every mode that has it. Here: batch norm. */
+#include "table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CASES_MAX = 1400, SHORT_ELEMENTS = 20000 };
+enum { CASES_MAX = 2400, SHORT_ELEMENTS = 20000 };
 
 static struct clnorm_case cases[CASES_MAX];
 static size_t short_index[CASES_MAX];
 static size_t full_count, short_count;
-
-struct shape {
-    int64_t n, c;
-    int32_t spatial_dims; /* 0: for NC; else for NCS and NSC */
-    int64_t spatial[CLNORM_MAX_SPATIAL];
-};
 
 static const struct shape shapes[] = {
     /* one value a channel; one channel; many channels; sizes that divide nothing */
@@ -35,7 +29,7 @@ static const struct shape large_shapes[] = {
 static const struct shape data_shapes[] = {{4096, 3, 0, {0}}, {4, 3, 2, {32, 32}}, {16, 5, 2, {16, 17}}};
 static const struct shape option_shapes[] = {{47, 13, 0, {0}}, {6, 13, 2, {7, 7}}, {6, 13, 2, {7, 7}}};
 
-static struct clnorm_case of(clnorm_layout layout, const struct shape *shape, enum case_mode mode)
+struct clnorm_case table_case(clnorm_layout layout, const struct shape *shape, enum case_mode mode)
 {
     struct clnorm_case c = CLNORM_CASE_INIT;
     c.layout = layout;
@@ -47,8 +41,7 @@ static struct clnorm_case of(clnorm_layout layout, const struct shape *shape, en
     return c;
 }
 
-/* The short suite takes the cases whose key is a multiple of one_in, but no large ones. */
-static void add(struct clnorm_case c, size_t key, size_t one_in)
+void table_add(struct clnorm_case c, size_t key, size_t one_in)
 {
     if (full_count == CASES_MAX) {
         fprintf(stderr, "cases: the table is longer than CASES_MAX\n");
@@ -80,18 +73,18 @@ static void add_shapes(void)
         clnorm_layout last = shapes[i].spatial_dims ? CLNORM_NSC : CLNORM_NC;
         for (int layout = first; layout <= (int)last; layout++) {
             for (int mode = 0; mode < CASE_MODES; mode++) {
-                struct clnorm_case c = of((clnorm_layout)layout, &shapes[i], (enum case_mode)mode);
+                struct clnorm_case c = table_case((clnorm_layout)layout, &shapes[i], (enum case_mode)mode);
                 c.affine = (enum case_affine)(turn % CASE_AFFINES);
                 c.in_place = turn % 5 == 1;
-                add(c, turn++, 8);
+                table_add(c, turn++, 8);
             }
         }
     }
     for (size_t i = 0; i < sizeof large_shapes / sizeof *large_shapes; i++) {
         bool spatial = large_shapes[i].spatial_dims != 0;
         for (int layout = spatial ? CLNORM_NCS : CLNORM_NC; layout <= (spatial ? CLNORM_NSC : CLNORM_NC); layout++) {
-            add(of((clnorm_layout)layout, &large_shapes[i], CASE_TRAIN), 1, 2);
-            add(of((clnorm_layout)layout, &large_shapes[i], CASE_BACKWARD), 1, 2);
+            table_add(table_case((clnorm_layout)layout, &large_shapes[i], CASE_TRAIN), 1, 2);
+            table_add(table_case((clnorm_layout)layout, &large_shapes[i], CASE_BACKWARD), 1, 2);
         }
     }
 }
@@ -105,14 +98,14 @@ static void add_data(void)
         for (int data = CASE_DATA_MEAN1E2; data < CASE_DATA_KINDS; data++, turn++) {
             const enum case_mode modes[] = {CASE_TRAIN, CASE_INFER, CASE_BACKWARD, others[turn % 4]};
             for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
-                struct clnorm_case c = of((clnorm_layout)layout, &data_shapes[layout], modes[i]);
+                struct clnorm_case c = table_case((clnorm_layout)layout, &data_shapes[layout], modes[i]);
                 c.data = (enum case_data)data;
                 if (!has_dy(c.mode) && (data == CASE_DATA_DY_MEAN1E4 || data == CASE_DATA_NAN_DY))
                     continue;
                 /* The plain bound (weight 1, bias 0) in training; both parameters elsewhere. */
                 c.affine = c.mode == CASE_TRAIN ? CASE_AFFINE_NONE : CASE_AFFINE_BOTH;
                 c.parts = c.mode == CASE_STEPS_FORWARD || c.mode == CASE_STEPS_BACKWARD ? 1 + turn % 3 : 1;
-                add(c, turn + i, 4); /* each kind once a layout, in another mode each time */
+                table_add(c, turn + i, 4); /* each kind once a layout, in another mode each time */
             }
         }
     }
@@ -135,30 +128,30 @@ static void add_running(void)
         for (int variance = CLNORM_BIASED; variance <= CLNORM_UNBIASED; variance++) {
             for (size_t i = 0; i < sizeof averages / sizeof *averages; i++) {
                 for (int steps = 0; steps < 2; steps++) {
-                    struct clnorm_case c =
-                        of((clnorm_layout)layout, &option_shapes[layout], steps ? CASE_STEPS_FORWARD : CASE_TRAIN);
+                    struct clnorm_case c = table_case((clnorm_layout)layout, &option_shapes[layout],
+                                                      steps ? CASE_STEPS_FORWARD : CASE_TRAIN);
                     c.running.variance = (clnorm_variance)variance;
                     c.running.average = averages[i].average;
                     c.running.momentum = averages[i].momentum;
                     c.running.count = averages[i].count;
-                    add(c, full_count, 8);
+                    table_add(c, full_count, 8);
                     c.data = CASE_DATA_MEAN1E6; /* old and batch mean nearly the same, and large */
-                    add(c, full_count, 8);
+                    table_add(c, full_count, 8);
                 }
             }
         }
         for (int steps = 0; steps < 2; steps++) {
             struct clnorm_case c =
-                of((clnorm_layout)layout, &data_shapes[layout], steps ? CASE_STEPS_FORWARD : CASE_TRAIN);
+                table_case((clnorm_layout)layout, &data_shapes[layout], steps ? CASE_STEPS_FORWARD : CASE_TRAIN);
             c.running.guard = CLNORM_GUARD_FINITE;
             c.data = CASE_DATA_INF_MIDDLE;
-            add(c, (size_t)steps, 2);
+            table_add(c, (size_t)steps, 2);
         }
     }
     for (int steps = 0; steps < 2; steps++) { /* the unbiased variance of one value is the biased one */
-        struct clnorm_case c = of(CLNORM_NC, &one_value, steps ? CASE_STEPS_FORWARD : CASE_TRAIN);
+        struct clnorm_case c = table_case(CLNORM_NC, &one_value, steps ? CASE_STEPS_FORWARD : CASE_TRAIN);
         c.running.variance = CLNORM_UNBIASED;
-        add(c, full_count, 8);
+        table_add(c, full_count, 8);
     }
 }
 
@@ -175,16 +168,16 @@ static void add_omissions(clnorm_layout layout)
                                         CASE_BIT(CASE_DX) | CASE_BIT(CASE_DBIAS),
                                         CASE_BIT(CASE_DX) | CASE_BIT(CASE_DWEIGHT)};
     for (size_t i = 0; i < sizeof forward / sizeof *forward; i++) {
-        struct clnorm_case c = of(layout, &option_shapes[layout], CASE_TRAIN);
+        struct clnorm_case c = table_case(layout, &option_shapes[layout], CASE_TRAIN);
         c.omit = forward[i];
-        add(c, full_count, 8);
+        table_add(c, full_count, 8);
     }
     for (size_t i = 0; i < sizeof backward / sizeof *backward; i++) {
         static const enum case_mode modes[] = {CASE_BACKWARD, CASE_FROZEN};
         for (size_t k = 0; k < 2; k++) {
-            struct clnorm_case c = of(layout, &option_shapes[layout], modes[k]);
+            struct clnorm_case c = table_case(layout, &option_shapes[layout], modes[k]);
             c.omit = backward[i];
-            add(c, full_count, 8);
+            table_add(c, full_count, 8);
         }
     }
 }
@@ -195,41 +188,42 @@ static void add_options(void)
     static const float eps[] = {0.0f, 1e-3f, 1.0f};
     for (int layout = CLNORM_NC; layout <= CLNORM_NSC; layout++) {
         for (int mode = 0; mode < CASE_MODES; mode++) {
-            const struct clnorm_case plain = of((clnorm_layout)layout, &option_shapes[layout], (enum case_mode)mode);
+            const struct clnorm_case plain =
+                table_case((clnorm_layout)layout, &option_shapes[layout], (enum case_mode)mode);
             /* The short suite has each option once a layout, in another mode each time. */
             size_t key = (size_t)mode + (size_t)layout;
             struct clnorm_case c = plain;
             c.n = c.plan_n = 0;
-            add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_MODES);
             c = plain;
             c.n = 0; /* of a plan for more */
-            add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_MODES);
             c = plain;
             c.n = plain.n - 1;
-            add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_MODES);
             c = plain;
             c.in_place = true;
-            add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_MODES);
             c = plain;
             c.offset = 1;
-            add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_MODES);
             c.offset = 3;
             c.in_place = true;
-            add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_MODES);
             for (int affine = 1; affine < CASE_AFFINES; affine++) {
                 c = plain;
                 c.affine = (enum case_affine)affine;
-                add(c, key++, CASE_MODES);
+                table_add(c, key++, CASE_MODES);
             }
             for (size_t i = 0; i < sizeof eps / sizeof *eps; i++) {
                 c = plain;
                 c.eps = eps[i];
-                add(c, key++, CASE_MODES);
+                table_add(c, key++, CASE_MODES);
             }
             for (uint32_t parts = 2; mode >= CASE_STEPS_FORWARD && parts <= 3; parts++) {
                 c = plain;
                 c.parts = parts;
-                add(c, (size_t)layout + parts, 2);
+                table_add(c, (size_t)layout + parts, 2);
             }
             c = plain;
             c.affine = (enum case_affine)(1 + (layout + mode) % 3);
@@ -239,13 +233,13 @@ static void add_options(void)
             c.data = CASE_DATA_MEAN1E6;
             if (has_statistics_in(c.mode))
                 c.running.variance = CLNORM_UNBIASED;
-            add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_MODES);
         }
         for (int mode = CASE_TRAIN; mode <= CASE_BACKWARD; mode += CASE_BACKWARD - CASE_TRAIN) {
-            struct clnorm_case c = of((clnorm_layout)layout, &option_shapes[layout], (enum case_mode)mode);
+            struct clnorm_case c = table_case((clnorm_layout)layout, &option_shapes[layout], (enum case_mode)mode);
             c.eps = 0; /* with zero variance: the formula's NaN */
             c.data = CASE_DATA_CONSTANT_0_1;
-            add(c, full_count, 8);
+            table_add(c, full_count, 8);
         }
         add_omissions((clnorm_layout)layout);
     }
@@ -259,6 +253,7 @@ static void build_once(void)
     add_data();
     add_running();
     add_options();
+    table_add_norms();
 }
 
 size_t cases_count(enum case_suite suite)

@@ -32,9 +32,9 @@ END_TEST
 
 START_TEST(suites_are_of_their_size)
 {
-    ck_assert_uint_ge(cases_count(CASE_FULL), 600);
-    ck_assert_uint_ge(cases_count(CASE_SHORT), 100);
-    ck_assert_uint_le(cases_count(CASE_SHORT), 200);
+    ck_assert_uint_ge(cases_count(CASE_FULL), 1500);
+    ck_assert_uint_ge(cases_count(CASE_SHORT), 200);
+    ck_assert_uint_le(cases_count(CASE_SHORT), 320);
     for (size_t i = 0; i < cases_count(CASE_SHORT); i++)
         ck_assert(cases_get(CASE_SHORT, i)->in_short);
 }
@@ -94,6 +94,42 @@ START_TEST(suites_leave_nothing_out)
 }
 END_TEST
 
+static bool is_row_norm(clnorm_norm norm)
+{
+    return norm == CLNORM_LAYER || norm == CLNORM_RMS;
+}
+
+/* Both suites have every norm in every layout and mode that it has; the full one every kind of data, number of normalized
+ * dimensions, and one group, one channel a group and what lies between. */
+START_TEST(suites_leave_no_norm_out)
+{
+    const enum case_suite suite = (enum case_suite)(_i / 5);
+    const clnorm_norm norm = (clnorm_norm)(_i % 5);
+    size_t layouts[3] = {0}, modes[CASE_MODES] = {0}, data[CASE_DATA_KINDS] = {0}, dims[5] = {0}, groups[3] = {0};
+    for (size_t i = 0; i < cases_count(suite); i++) {
+        const struct clnorm_case *c = cases_get(suite, i);
+        if (c->norm != norm)
+            continue;
+        ck_assert_msg(case_norm_has(norm, c->mode), "%s", c->name);
+        layouts[c->layout]++;
+        modes[c->mode]++;
+        data[c->data]++;
+        dims[c->normalized_dims]++;
+        groups[c->groups == 1 ? 0 : c->groups == c->c ? 1 : 2]++;
+    }
+    for (int layout = 0; layout < 3; layout++)
+        ck_assert_msg(layouts[layout] > 0, "layout %d", layout);
+    for (int mode = 0; mode < CASE_MODES; mode++)
+        ck_assert_int_eq(modes[mode] > 0, case_norm_has(norm, (enum case_mode)mode));
+    for (int kind = 0; kind < CASE_DATA_KINDS && suite == CASE_FULL; kind++)
+        ck_assert_msg(data[kind] > 0, "%s", case_data_name((enum case_data)kind));
+    for (int k = 1; k <= 4 && suite == CASE_FULL && is_row_norm(norm); k++)
+        ck_assert_msg(dims[k] > 0, "%d dimensions", k);
+    for (int k = 0; k < 3 && suite == CASE_FULL && norm == CLNORM_GROUP; k++)
+        ck_assert_msg(groups[k] > 0, "groups[%d]", k);
+}
+END_TEST
+
 /* ---- the judge ------------------------------------------------------------------------------------------------- */
 
 static clnorm_device *device;
@@ -108,12 +144,12 @@ static void close_cpu(void)
     clnorm_device_destroy(device);
 }
 
-/* The first case of the suite with this output, of 13 channels so that it has finite values and no more. */
+/* The first case of batch norm with this output, of 13 channels so that it has finite values and no more. */
 static struct case_problem *problem_with(enum case_output output)
 {
     for (size_t i = 0; i < cases_count(CASE_FULL); i++) {
         const struct clnorm_case *c = cases_get(CASE_FULL, i);
-        if (c->c == 13 && c->n > 1 && c->data == CASE_DATA_NORMAL && case_has(c, output)) {
+        if (c->norm == CLNORM_BATCH && c->c == 13 && c->n > 1 && c->data == CASE_DATA_NORMAL && case_has(c, output)) {
             struct case_problem *p = case_prepare(c);
             ck_assert_ptr_nonnull(p);
             return p;
@@ -147,7 +183,7 @@ START_TEST(tolerance_is_the_limit)
     struct case_result result;
     ck_assert(case_execute(p, device, NULL, NULL, &run, &result));
     const size_t i = p->count[CASE_Y] - 1;
-    const double tolerance = p->tolerance[CASE_Y][case_channel(p, CASE_Y, i)];
+    const double tolerance = p->tolerance[CASE_Y][case_part(p, CASE_Y, i)];
     ck_assert_double_gt(tolerance, 0);
     for (int sign = -1; sign <= 1; sign += 2) {
         run->value[CASE_Y][i] = p->reference[CASE_Y][i] + sign * 0.999 * tolerance;
@@ -174,7 +210,7 @@ START_TEST(distance_to_the_cpu_path_is_seen)
     struct case_result result;
     ck_assert(case_execute(p, device, NULL, NULL, &cpu, &result));
     ck_assert(case_execute(p, device, NULL, cpu, NULL, &result));
-    const double tolerance = p->tolerance[output][case_channel(p, output, 0)];
+    const double tolerance = p->tolerance[output][case_part(p, output, 0)];
     cpu->value[output][0] += tolerance > 0 ? 2.1 * tolerance : 1;
     ck_assert(!case_execute(p, device, NULL, cpu, NULL, &result));
     ck_assert_ptr_nonnull(strstr(result.message, "off the CPU path"));
@@ -280,8 +316,8 @@ START_TEST(given_inputs)
         ck_assert_uint_eq(got->count[o], want->count[o]);
         for (size_t i = 0; i < want->count[o]; i++) {
             ck_assert_double_eq(got->reference[o][i], want->reference[o][i]);
-            ck_assert_double_eq(got->tolerance[o][case_channel(got, (enum case_output)o, i)],
-                                want->tolerance[o][case_channel(want, (enum case_output)o, i)]);
+            ck_assert_double_eq(got->tolerance[o][case_part(got, (enum case_output)o, i)],
+                                want->tolerance[o][case_part(want, (enum case_output)o, i)]);
         }
     }
     case_problem_free(got);
@@ -324,6 +360,7 @@ int main(void)
     tcase_add_test(table, names_are_unique_and_whole);
     tcase_add_test(table, suites_are_of_their_size);
     tcase_add_loop_test(table, suites_leave_nothing_out, CASE_SHORT, CASE_FULL + 1);
+    tcase_add_loop_test(table, suites_leave_no_norm_out, 0, 10);
     tcase_add_checked_fixture(judge, open_cpu, close_cpu);
     tcase_set_timeout(judge, 60);
     tcase_add_loop_test(judge, injections_are_seen, 0, 2 * CASE_OUTPUTS);

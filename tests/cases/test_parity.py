@@ -28,7 +28,7 @@ def check(condition, text):
 
 def parity(*arguments, code):
     """Runs the program, which must end with the exit code."""
-    command = [TOOL, "parity", *arguments]
+    command = [TOOL, "parity", "--norm", "batch", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     check(
         result.returncode == code,
@@ -131,6 +131,7 @@ def usage(directory):
     page = os.path.join(directory, "page.html")
     for arguments, sentence in (
         (["--suite", "long"], "--suite is 'long'"),
+        (["--norm", "rows"], "--norm is 'rows'"),
         (["--inject", "z"], "--inject is 'z'"),
         (["--inject", "y:inf"], "--inject is 'y:inf'"),
         (["--inject", "dx", "--case", "nc_train_n1c1_"], "none of the 1 cases has the output dx"),

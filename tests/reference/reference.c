@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-/* Each function walks one channel at a time: for (n, s) over its m = n·s values. Sums and products are long double (64-bit
- * significands where the machine has them) and are rounded to double once, when they are stored. */
+/* Each function walks one group or one weight at a time. Sums and products are long double (64-bit significands where the
+ * machine has them) and are rounded to double once, when they are stored. */
 
 size_t reference_elements(const struct reference_problem *p)
 {
@@ -17,47 +17,176 @@ size_t reference_index(const struct reference_problem *p, size_t n, size_t c, si
     return (n * p->c + c) * p->s + s;
 }
 
-static long double rstd_of(const struct reference_problem *p, const double *var, size_t c)
+/* ---- groups and weights ---------------------------------------------------------------------------------------- */
+
+static bool over_rows(const struct reference_problem *p)
 {
-    return 1 / sqrtl((long double)var[c] + (long double)p->eps);
+    return p->norm == REFERENCE_LAYER || p->norm == REFERENCE_RMS;
+}
+
+static size_t channel_of(const struct reference_problem *p, size_t element)
+{
+    return p->layout == REFERENCE_NSC ? element % p->c : element / p->s % p->c;
+}
+
+static size_t sample_of(const struct reference_problem *p, size_t element)
+{
+    return element / (p->c * p->s);
+}
+
+/* Channels of a group of group norm. */
+static size_t together(const struct reference_problem *p)
+{
+    return p->c / p->groups;
+}
+
+size_t reference_groups(const struct reference_problem *p)
+{
+    switch (p->norm) {
+    case REFERENCE_BATCH:
+        return p->c;
+    case REFERENCE_GROUP:
+        return p->n * p->groups;
+    case REFERENCE_INSTANCE:
+        return p->n * p->c;
+    default:
+        return reference_elements(p) / p->length;
+    }
+}
+
+size_t reference_group_size(const struct reference_problem *p)
+{
+    switch (p->norm) {
+    case REFERENCE_BATCH:
+        return p->n * p->s;
+    case REFERENCE_GROUP:
+        return together(p) * p->s;
+    case REFERENCE_INSTANCE:
+        return p->s;
+    default:
+        return p->length;
+    }
+}
+
+size_t reference_group_element(const struct reference_problem *p, size_t g, size_t k)
+{
+    switch (p->norm) {
+    case REFERENCE_BATCH:
+        return reference_index(p, k / p->s, g, k % p->s);
+    case REFERENCE_GROUP:
+        return reference_index(p, g / p->groups, g % p->groups * together(p) + k / p->s, k % p->s);
+    case REFERENCE_INSTANCE:
+        return reference_index(p, g / p->c, g % p->c, k);
+    default:
+        return g * p->length + k;
+    }
+}
+
+size_t reference_group_of(const struct reference_problem *p, size_t element)
+{
+    switch (p->norm) {
+    case REFERENCE_BATCH:
+        return channel_of(p, element);
+    case REFERENCE_GROUP:
+        return sample_of(p, element) * p->groups + channel_of(p, element) / together(p);
+    case REFERENCE_INSTANCE:
+        return sample_of(p, element) * p->c + channel_of(p, element);
+    default:
+        return element / p->length;
+    }
+}
+
+size_t reference_weights(const struct reference_problem *p)
+{
+    return over_rows(p) ? p->length : p->c;
+}
+
+size_t reference_weight_size(const struct reference_problem *p)
+{
+    return reference_elements(p) / reference_weights(p);
+}
+
+size_t reference_weight_element(const struct reference_problem *p, size_t w, size_t k)
+{
+    return over_rows(p) ? k * p->length + w : reference_index(p, k / p->s, w, k % p->s);
+}
+
+size_t reference_weight_of(const struct reference_problem *p, size_t element)
+{
+    return over_rows(p) ? element % p->length : channel_of(p, element);
+}
+
+/* ---- forward --------------------------------------------------------------------------------------------------- */
+
+static long double rstd_of(const struct reference_problem *p, const double *var, size_t g)
+{
+    return 1 / sqrtl((long double)var[g] + (long double)p->eps);
 }
 
 void reference_statistics(const struct reference_problem *p, const double *x, double *mean, double *var)
 {
-    long double m = (long double)p->n * (long double)p->s;
-    for (size_t c = 0; c < p->c; c++) {
+    const size_t size = reference_group_size(p);
+    const long double m = (long double)size;
+    for (size_t g = 0; g < reference_groups(p); g++) {
         long double sum = 0;
-        for (size_t n = 0; n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++)
-                sum += x[reference_index(p, n, c, s)];
-        }
+        for (size_t k = 0; k < size && p->norm != REFERENCE_RMS; k++)
+            sum += x[reference_group_element(p, g, k)];
         /* The first mean is off by its rounding; the mean of the deviations from it is what it is off by. */
         long double first = sum / m, deviations = 0, squares = 0;
-        for (size_t n = 0; n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++) {
-                long double d = x[reference_index(p, n, c, s)] - first;
-                deviations += d;
-                squares += d * d;
-            }
+        for (size_t k = 0; k < size; k++) {
+            long double d = x[reference_group_element(p, g, k)] - first;
+            deviations += d;
+            squares += d * d;
         }
-        mean[c] = (double)(first + deviations / m);
+        if (p->norm == REFERENCE_RMS)
+            deviations = 0;
+        mean[g] = (double)(first + deviations / m);
         if (var)
-            var[c] = (double)((squares - deviations * deviations / m) / m);
+            var[g] = (double)((squares - deviations * deviations / m) / m);
     }
 }
 
 void reference_apply(const struct reference_problem *p, const double *x, const double *mean, const double *var,
                      const double *weight, const double *bias, double *y)
 {
-    for (size_t c = 0; c < p->c; c++) {
-        long double rstd = rstd_of(p, var, c);
-        long double w = weight ? weight[c] : 1, b = bias ? bias[c] : 0;
-        for (size_t n = 0; n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++) {
-                size_t i = reference_index(p, n, c, s);
-                y[i] = (double)(((long double)x[i] - mean[c]) * rstd * w + b);
-            }
+    for (size_t g = 0; g < reference_groups(p); g++) {
+        long double rstd = rstd_of(p, var, g);
+        for (size_t k = 0; k < reference_group_size(p); k++) {
+            size_t i = reference_group_element(p, g, k), w = reference_weight_of(p, i);
+            y[i] = (double)(((long double)x[i] - mean[g]) * rstd * (weight ? weight[w] : 1) + (bias ? bias[w] : 0));
         }
+    }
+}
+
+/* ---- backward -------------------------------------------------------------------------------------------------- */
+
+static long double xhat_of(const struct reference_problem *p, const double *x, const double *mean, const double *var,
+                           size_t i)
+{
+    size_t g = reference_group_of(p, i);
+    return ((long double)x[i] - mean[g]) * rstd_of(p, var, g);
+}
+
+/* The gradient of x̂. */
+static long double delta_of(const struct reference_problem *p, const double *dy, const double *weight, size_t i)
+{
+    return (long double)dy[i] * (weight ? weight[reference_weight_of(p, i)] : 1);
+}
+
+static void backward_weights(const struct reference_problem *p, const double *x, const double *dy, const double *mean,
+                             const double *var, double *dweight, double *dbias)
+{
+    for (size_t w = 0; w < reference_weights(p) && (dweight || dbias); w++) {
+        long double sum_dy = 0, sum_dy_xhat = 0;
+        for (size_t k = 0; k < reference_weight_size(p); k++) {
+            size_t i = reference_weight_element(p, w, k);
+            sum_dy += dy[i];
+            sum_dy_xhat += dy[i] * xhat_of(p, x, mean, var, i);
+        }
+        if (dbias)
+            dbias[w] = (double)sum_dy;
+        if (dweight)
+            dweight[w] = (double)sum_dy_xhat;
     }
 }
 
@@ -65,30 +194,21 @@ void reference_backward(const struct reference_problem *p, const double *x, cons
                         const double *var, const double *weight, bool frozen, double *dx, double *dweight,
                         double *dbias)
 {
-    long double m = (long double)p->n * (long double)p->s;
-    for (size_t c = 0; c < p->c; c++) {
-        long double rstd = rstd_of(p, var, c), w = weight ? weight[c] : 1;
-        long double sum_dy = 0, sum_dy_xhat = 0;
-        for (size_t n = 0; n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++) {
-                size_t i = reference_index(p, n, c, s);
-                sum_dy += dy[i];
-                sum_dy_xhat += dy[i] * (((long double)x[i] - mean[c]) * rstd);
-            }
+    const size_t size = reference_group_size(p);
+    const long double m = (long double)size;
+    backward_weights(p, x, dy, mean, var, dweight, dbias);
+    for (size_t g = 0; g < reference_groups(p) && dx; g++) {
+        long double rstd = rstd_of(p, var, g), sum = 0, sum_xhat = 0;
+        for (size_t k = 0; k < size && !frozen; k++) {
+            size_t i = reference_group_element(p, g, k);
+            long double delta = delta_of(p, dy, weight, i);
+            sum += p->norm == REFERENCE_RMS ? 0 : delta;
+            sum_xhat += delta * ((x[i] - (long double)mean[g]) * rstd);
         }
-        if (dbias)
-            dbias[c] = (double)sum_dy;
-        if (dweight)
-            dweight[c] = (double)sum_dy_xhat;
-        for (size_t n = 0; dx && n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++) {
-                size_t i = reference_index(p, n, c, s);
-                long double xhat = ((long double)x[i] - mean[c]) * rstd;
-                if (frozen)
-                    dx[i] = (double)(w * rstd * dy[i]);
-                else
-                    dx[i] = (double)(w * rstd * (dy[i] - sum_dy / m - xhat * (sum_dy_xhat / m)));
-            }
+        for (size_t k = 0; k < size; k++) {
+            size_t i = reference_group_element(p, g, k);
+            long double xhat = ((long double)x[i] - mean[g]) * rstd, delta = delta_of(p, dy, weight, i);
+            dx[i] = (double)(rstd * (frozen ? delta : delta - sum / m - xhat * (sum_xhat / m)));
         }
     }
 }
@@ -97,33 +217,41 @@ void reference_backward_stepwise(const struct reference_problem *p, const double
                                  const double *mean, const double *var, const double *weight, double *dx,
                                  double *dweight, double *dbias)
 {
-    long double m = (long double)p->n * (long double)p->s;
+    const size_t size = reference_group_size(p);
+    const long double m = (long double)size;
+    backward_weights(p, x, dy, mean, var, dweight, dbias);
+    for (size_t g = 0; g < reference_groups(p) && dx; g++) {
+        long double rstd = rstd_of(p, var, g), dvar = 0, dmean_direct = 0, dmean_by_var = 0;
+        for (size_t k = 0; k < size; k++) {
+            size_t i = reference_group_element(p, g, k);
+            long double d = (long double)x[i] - mean[g], delta = delta_of(p, dy, weight, i);
+            dvar += delta * d * (-0.5L) * rstd * rstd * rstd;
+            dmean_direct += -delta * rstd;
+            dmean_by_var += -2 * d;
+        }
+        long double dmean = p->norm == REFERENCE_RMS ? 0 : dmean_direct + dvar * dmean_by_var / m;
+        for (size_t k = 0; k < size; k++) {
+            size_t i = reference_group_element(p, g, k);
+            long double d = (long double)x[i] - mean[g];
+            dx[i] = (double)(delta_of(p, dy, weight, i) * rstd + dvar * 2 * d / m + dmean / m);
+        }
+    }
+}
+
+/* ---- running statistics ---------------------------------------------------------------------------------------- */
+
+void reference_channel_statistics(const struct reference_problem *p, const double *mean, const double *var,
+                                  double *channel_mean, double *channel_var)
+{
+    const size_t samples = p->norm == REFERENCE_INSTANCE ? p->n : 1;
     for (size_t c = 0; c < p->c; c++) {
-        long double rstd = rstd_of(p, var, c), w = weight ? weight[c] : 1;
-        long double dvar = 0, dmean_direct = 0, dmean_by_var = 0, sum_dy = 0, sum_dy_xhat = 0;
-        for (size_t n = 0; n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++) {
-                size_t i = reference_index(p, n, c, s);
-                long double d = (long double)x[i] - mean[c], delta = dy[i] * w; /* delta: the gradient of x̂ */
-                sum_dy += dy[i];
-                sum_dy_xhat += dy[i] * (d * rstd);
-                dvar += delta * d * (-0.5L) * rstd * rstd * rstd;
-                dmean_direct += -delta * rstd;
-                dmean_by_var += -2 * d;
-            }
+        long double sum_mean = 0, sum_var = 0;
+        for (size_t n = 0; n < samples; n++) {
+            sum_mean += mean[n * p->c + c];
+            sum_var += var[n * p->c + c];
         }
-        long double dmean = dmean_direct + dvar * dmean_by_var / m;
-        if (dbias)
-            dbias[c] = (double)sum_dy;
-        if (dweight)
-            dweight[c] = (double)sum_dy_xhat;
-        for (size_t n = 0; dx && n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++) {
-                size_t i = reference_index(p, n, c, s);
-                long double d = (long double)x[i] - mean[c];
-                dx[i] = (double)(dy[i] * w * rstd + dvar * 2 * d / m + dmean / m);
-            }
-        }
+        channel_mean[c] = samples ? (double)(sum_mean / samples) : 0;
+        channel_var[c] = samples ? (double)(sum_var / samples) : 0;
     }
 }
 

@@ -6,8 +6,11 @@
 
 static struct reference_problem problem_of(const struct model *model)
 {
-    struct reference_problem p = {(enum reference_layout)model->shape.layout, (size_t)model->shape.n, model->channels,
-                                  shape_positions(&model->shape), model->eps};
+    struct reference_problem p = {.layout = (enum reference_layout)model->shape.layout,
+                                  .n = (size_t)model->shape.n,
+                                  .c = model->channels,
+                                  .s = shape_positions(&model->shape),
+                                  .eps = model->eps};
     return p;
 }
 

@@ -49,7 +49,7 @@ static void expect_found(const double *right, const double *numeric, size_t coun
 static int check_compare(void)
 {
     const double limit = 1e-8, nan_limit = NAN, zero = 0;
-    struct reference_problem problem = {REFERENCE_NC, CHECK_N, CHECK_C, 1, 1e-5};
+    struct reference_problem problem = {.layout = REFERENCE_NC, .n = CHECK_N, .c = CHECK_C, .s = 1, .eps = 1e-5};
     struct check_data d;
     struct gradients right, numeric, error;
     size_t elements = reference_elements(&problem), c = problem.c;

@@ -26,8 +26,10 @@ static size_t chosen_channel(const struct bench_case *c, size_t k, size_t checke
 /* The chosen channels of a tensor as one of [n, checked, positions]. */
 static void gather_tensor(const struct bench_case *c, const float *tensor, size_t checked, float *chosen)
 {
-    struct reference_problem whole = {(enum reference_layout)c->shape->layout, (size_t)c->desc.n, c->channels,
-                                      c->samples_a_channel / (size_t)c->desc.n, 0};
+    struct reference_problem whole = {.layout = (enum reference_layout)c->shape->layout,
+                                      .n = (size_t)c->desc.n,
+                                      .c = c->channels,
+                                      .s = c->samples_a_channel / (size_t)c->desc.n};
     for (size_t n = 0; n < whole.n; n++) {
         for (size_t k = 0; k < checked; k++) {
             size_t channel = chosen_channel(c, k, checked);
@@ -105,7 +107,7 @@ static bool compare(const struct bench_case *c, const struct case_problem *p, en
 {
     const size_t checked = (size_t)case_problem_case(p)->c;
     for (size_t i = 0; i < case_output_count(p, output); i++) {
-        size_t k = case_channel(p, output, i);
+        size_t k = case_part(p, output, i);
         double want = case_reference(p, output)[i], tolerance = case_tolerance(p, output)[k];
         if (!(fabs((double)chosen[i] - want) <= tolerance)) {
             snprintf(error, 512, "%s of channel %zu is %.9g where the fp64 reference has %.9g, off by more than %.3g",

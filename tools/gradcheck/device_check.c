@@ -27,7 +27,7 @@ static const struct layout_case layout_cases[] = {
 
 static struct reference_problem problem_of(const struct layout_case *l, const clnorm_desc *desc)
 {
-    struct reference_problem p = {REFERENCE_NC, CHECK_N, CHECK_C, 1, (double)desc->eps};
+    struct reference_problem p = {.layout = REFERENCE_NC, .n = CHECK_N, .c = CHECK_C, .s = 1, .eps = (double)desc->eps};
     p.layout = l->layout == CLNORM_NC ? REFERENCE_NC : l->layout == CLNORM_NCS ? REFERENCE_NCS : REFERENCE_NSC;
     for (int i = 0; i < l->spatial_dims; i++)
         p.s *= (size_t)l->spatial[i];

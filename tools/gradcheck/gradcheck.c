@@ -17,7 +17,7 @@ static bool print_difference(const char *label, struct worst w)
 /* N = 5, D = 4: the boxed formulas against central differences, then against the stepwise form. */
 static bool check_formulas(void)
 {
-    struct reference_problem problem = {REFERENCE_NC, CHECK_N, CHECK_C, 1, 1e-5};
+    struct reference_problem problem = {.layout = REFERENCE_NC, .n = CHECK_N, .c = CHECK_C, .s = 1, .eps = 1e-5};
     struct check_data d;
     struct gradients numeric, error, boxed, stepwise;
     size_t elements = reference_elements(&problem), c = problem.c;

@@ -26,7 +26,7 @@ static json_t *strip(const float *cells)
     return list;
 }
 
-static json_t *error_object(const struct case_error *e)
+static json_t *error_object(const struct clnorm_case *c, enum case_output output, const struct case_error *e)
 {
     json_t *o = json_object();
     json_object_set_new(o, "pass", json_boolean(e->pass));
@@ -34,7 +34,9 @@ static json_t *error_object(const struct case_error *e)
     json_object_set_new(o, "ulp", number(e->ulp));
     json_object_set_new(o, "off_cpu", number(e->cpu_worst));
     json_object_set_new(o, "index", index_number(e->index));
-    json_object_set_new(o, "channel", index_number(e->channel));
+    json_object_set_new(o, "part", index_number(e->part));
+    json_object_set_new(o, "parts", index_number(e->parts));
+    json_object_set_new(o, "part_of", json_string(case_part_name(c, output)));
     json_object_set_new(o, "got", number(e->got));
     json_object_set_new(o, "want", number(e->want));
     json_object_set_new(o, "tolerance", number(e->tolerance));
@@ -46,13 +48,14 @@ static json_t *result_object(const struct clnorm_case *c, const struct case_resu
 {
     json_t *o = json_object(), *outputs = json_object();
     json_object_set_new(o, "case", json_string(c->name));
+    json_object_set_new(o, "norm", json_string(case_norm_name(c->norm)));
     json_object_set_new(o, "pass", json_boolean(r->pass));
     json_object_set_new(o, "ms", number(r->ms));
     json_object_set_new(o, "message", json_string(r->message));
-    json_object_set_new(o, "channels", json_integer(c->c));
     for (int i = 0; i < CASE_OUTPUTS; i++) {
         if (r->outputs[i].present)
-            json_object_set_new(outputs, case_output_name((enum case_output)i), error_object(&r->outputs[i]));
+            json_object_set_new(outputs, case_output_name((enum case_output)i),
+                                error_object(c, (enum case_output)i, &r->outputs[i]));
     }
     json_object_set_new(o, "outputs", outputs);
     return o;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 struct options {
-    char *devices, *suite, *json, *html, *inject, *part;
+    char *devices, *suite, *norm, *json, *html, *inject, *part;
     int list;
 };
 
@@ -14,6 +14,7 @@ static void options_free(struct options *o)
 {
     free(o->devices);
     free(o->suite);
+    free(o->norm);
     free(o->json);
     free(o->html);
     free(o->inject);
@@ -29,6 +30,15 @@ static int parse_suite(const struct cli_command *self, const char *text, enum ca
     if (!strcmp(text, "short"))
         return CLI_OK;
     return cli_error(self, "--suite is '%s' and must be short or full", text);
+}
+
+/* *all: every norm. */
+static int parse_norm(const struct cli_command *self, const char *text, bool *all, clnorm_norm *norm)
+{
+    *all = !text || !strcmp(text, "all");
+    if (*all || case_norm_parse(text, norm))
+        return CLI_OK;
+    return cli_error(self, "--norm is '%s' and must be batch, layer, group, instance, rms or all", text);
 }
 
 /* OUTPUT or OUTPUT:nan */
@@ -49,9 +59,14 @@ static int parse_injection(const struct cli_command *self, const char *text, str
     return cli_error(self, "--inject is '%s' and must be one of %s, alone or with :nan", text, known);
 }
 
-/* The cases of the suite whose name has the part; a whole name is that case alone, though it may be part of others. */
-static int select_cases(struct parity *p, const struct cli_command *self, const char *part)
+/* The cases of the suite and norm whose name has the part; a whole name is that case alone, though it may be part of others. */
+static int select_cases(struct parity *p, const struct cli_command *self, const char *norm, const char *part)
 {
+    bool all;
+    clnorm_norm only = CLNORM_BATCH;
+    const int code = parse_norm(self, norm, &all, &only);
+    if (code != CLI_OK)
+        return code;
     const size_t count = cases_count(p->suite);
     p->cases = malloc(count * sizeof(const struct clnorm_case *));
     if (!p->cases) {
@@ -60,6 +75,8 @@ static int select_cases(struct parity *p, const struct cli_command *self, const 
     }
     for (size_t i = 0; i < count; i++) {
         const struct clnorm_case *c = cases_get(p->suite, i);
+        if (!all && c->norm != only)
+            continue;
         if (part && strcmp(c->name, part) == 0) {
             p->cases[0] = c;
             p->case_count = 1;
@@ -70,8 +87,8 @@ static int select_cases(struct parity *p, const struct cli_command *self, const 
     }
     if (p->case_count == 0)
         return cli_error(
-            self, "--case is '%s' and must be the name or a part of the name of a case of the suite (see --list)",
-            part);
+            self, "--case is '%s' and must be the name or a part of the name of a case of the suite%s (see --list)",
+            part, all ? "" : " and norm");
     return CLI_OK;
 }
 
@@ -147,6 +164,7 @@ int cmd_parity(const struct cli_command *self, int argc, const char **argv)
     struct poptOption table[] = {
         {"devices", 0, POPT_ARG_STRING, &o.devices, 0, "all (the default), or names separated by commas", "LIST"},
         {"suite", 0, POPT_ARG_STRING, &o.suite, 0, "short or full (the default)", "SUITE"},
+        {"norm", 0, POPT_ARG_STRING, &o.norm, 0, "batch, layer, group, instance, rms or all (the default)", "NORM"},
         {"case", 0, POPT_ARG_STRING, &o.part, 0, "only cases whose name has this part, or the one of this name",
          "PART"},
         {"list", 0, POPT_ARG_NONE, &o.list, 0, "print the names of the cases and run none", NULL},
@@ -166,7 +184,7 @@ int cmd_parity(const struct cli_command *self, int argc, const char **argv)
         p.injection = &injection;
     }
     if (code == CLI_OK)
-        code = select_cases(&p, self, o.part);
+        code = select_cases(&p, self, o.norm, o.part);
     if (code == CLI_OK && p.injection)
         code = check_injection(&p, self);
     if (code == CLI_OK && o.list) {
