@@ -10,6 +10,8 @@
 
 /* Most groups of one band. */
 #define CLN_BAND 1024
+/* Elements up to which a row is short. */
+#define CLN_SHORT_ROW 512
 
 /* A band of neighbouring groups.
  * segments: group j is `outers` runs of `inners` floats, outer_stride apart, the first at j·group_stride
@@ -65,7 +67,7 @@ struct cln_gather {
  * a row.
  *     y = ((x − m) − c)·a·weight + bias        dx = a·weight·dy + (q·((x − m) − c) + b) */
 struct cln_rows_kernels {
-    /* Σx/n and Σ(x − mean)² of each row, or 0 and Σx² */
+    /* Σx/n and Σ(x − mean)² of each row, which is short (longer ones are segments), or of any row 0 and Σx² */
     void (*statistics)(const float *x, const struct cln_rows *rows, int centred, double *mean, double *m2);
     /* Σg and Σ g·((x − m) − c) of each row, g = weight·dy */
     void (*dots)(const float *x, const float *dy, const struct cln_rows *rows, const struct cln_scalars *k,

@@ -35,7 +35,7 @@ static double square_sum(const float *x, uint64_t n)
 
 static void statistics(const float *x, const struct cln_rows *rows, int centred, double *mean, double *m2)
 {
-    if (centred) { /* rows are runs: the other family has them */
+    if (centred) { /* rows are runs, of which that family has statistics */
         struct cln_family_kernels segments;
         struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count};
         cln_cpu_fill_segments(&segments);

@@ -111,6 +111,16 @@ static struct cln_rows rows_at(const struct call *call, uint64_t row, uint64_t c
                              .streaming = call->streaming};
 }
 
+static void read_rows(const struct call *call, const float *x, const struct cln_rows *rows, double *mean, double *m2)
+{
+    if (call->op->view.centred && rows->length > CLN_SHORT_ROW) {
+        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count};
+        call->plan->kernels.segments.statistics(x, band, mean, m2);
+    } else {
+        call->kernels->statistics(x, rows, call->op->view.centred, mean, m2);
+    }
+}
+
 /* ---- whole rows ---- */
 
 struct tile_scalars {
@@ -138,7 +148,7 @@ static void forward_tile(const struct call *call, uint64_t row, uint64_t count, 
     struct cln_scalars k = scalars_of(&t);
     uint64_t at = row * rows.length;
     double mean[CLN_BAND], m2[CLN_BAND];
-    call->kernels->statistics(floats(op, CLN_X) + at, &rows, op->view.centred, mean, m2);
+    read_rows(call, floats(op, CLN_X) + at, &rows, mean, m2);
     for (uint64_t j = 0; j < count; j++) {
         struct cln_moments sums = {(double)rows.length, mean[j], m2[j]};
         struct cln_statistic s = cln_statistic_keep(op, row + j, &sums);
@@ -266,7 +276,7 @@ static void piece_task(void *context, size_t i)
     rows.length = least(call->grid.piece, rows.length - first);
     rows.weight = rows.weight ? rows.weight + first : NULL;
     if (!call->backward) {
-        call->kernels->statistics(floats(op, CLN_X) + at, &rows, op->view.centred, s, t);
+        read_rows(call, floats(op, CLN_X) + at, &rows, s, t);
     } else {
         struct cln_statistic of = cln_statistic_of(op, row);
         struct cln_scalars k = {.m = &of.m, .c = &of.c};

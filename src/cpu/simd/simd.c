@@ -16,6 +16,7 @@ void cln_cpu_fill_simd(struct cln_cpu_kernels *kernels)
     if (test) {                                                                                                        \
         CLN_SIMD_JOIN(segments, isa)(&kernels->segments);                                                              \
         CLN_SIMD_JOIN(columns, isa)(&kernels->columns);                                                                \
+        CLN_SIMD_JOIN(rows, isa)(&kernels->rows);                                                                      \
         kernels->name = text;                                                                                          \
     }                                                                                                                  \
     if (most && !strcmp(most, #isa))                                                                                   \
