@@ -76,26 +76,33 @@ static void step_finalize(const struct cln_share *s)
     }
 }
 
+/* A part of every group into what the parts before it make. All groups have the same counts, so that nothing is divided group by group
+ * (cln_moments_add is the same for one). */
+static void add_part(double before, double count, uint32_t groups, const double *part_mean, const double *part_m2,
+                     double *mean, double *m2)
+{
+    double share = count / (before + count), weight = before * share;
+    for (uint32_t g = 0; g < groups; g++) {
+        double delta = part_mean[g] - mean[g];
+        m2[g] += part_m2[g] + delta * delta * weight;
+        mean[g] += delta * share;
+    }
+}
+
 static void step_finish(const struct cln_share *s)
 {
     uint64_t parts = cln_grid_parts(s->grid), groups = s->op->view.groups, offset;
-    double *mean = cln_cpu_partials(s->op, 0, 0), *m2 = cln_cpu_partials(s->op, 0, 1);
-    struct cln_moments total = {0};
+    double *mean = cln_cpu_partials(s->op, 0, 0), *m2 = cln_cpu_partials(s->op, 0, 1), count = 0.0;
     for (uint64_t k = 0; k < parts; k++) {
-        const double *part_mean = cln_cpu_partials(s->op, k, 0), *part_m2 = cln_cpu_partials(s->op, k, 1);
         struct cln_band band = cln_grid_part(s->grid, &s->op->view, 0, k, &offset);
-        double before = total.count, count = (double)(band.outers * band.inners);
-        for (uint64_t g = s->first; k > 0 && g < s->first + s->count; g++) {
-            struct cln_moments part = {count, part_mean[g], part_m2[g]};
-            total = (struct cln_moments){before, mean[g], m2[g]};
-            cln_moments_add(&total, &part);
-            mean[g] = total.mean;
-            m2[g] = total.m2;
-        }
-        total.count = before + count;
+        double more = (double)(band.outers * band.inners);
+        if (k > 0 && more > 0.0)
+            add_part(count, more, s->count, cln_cpu_partials(s->op, k, 0) + s->first,
+                     cln_cpu_partials(s->op, k, 1) + s->first, mean + s->first, m2 + s->first);
+        count += more;
     }
     for (uint64_t g = s->first; g < s->first + s->count; g++) {
-        struct cln_moments all = {total.count, mean[g], m2[g]};
+        struct cln_moments all = {count, mean[g], m2[g]};
         put_statistics(floats(s->op, CLN_STATISTICS), groups, g, &all);
     }
     step_finalize(s);
@@ -183,16 +190,19 @@ static void step_reduce_finish(const struct cln_share *s)
     uint64_t groups = op->view.groups, parts = cln_grid_parts(s->grid);
     float *sums = floats(op, CLN_SUMS), *dweight = floats(op, CLN_DWEIGHT), *dbias = floats(op, CLN_DBIAS);
     double count = (double)cln_view_count(&op->view);
-    for (uint64_t g = s->first; g < s->first + s->count; g++) {
-        double dy = 0.0, dyd = 0.0;
-        for (uint64_t k = 0; k < parts; k++) {
-            dy += cln_cpu_partials(op, k, 0)[g];
-            dyd += cln_cpu_partials(op, k, 1)[g];
+    double *dy = cln_cpu_partials(op, 0, 0), *dyd = cln_cpu_partials(op, 0, 1);
+    for (uint64_t k = 1; k < parts; k++) {
+        const double *part_dy = cln_cpu_partials(op, k, 0), *part_dyd = cln_cpu_partials(op, k, 1);
+        for (uint64_t g = s->first; g < s->first + s->count; g++) {
+            dy[g] += part_dy[g];
+            dyd[g] += part_dyd[g];
         }
+    }
+    for (uint64_t g = s->first; g < s->first + s->count; g++) {
         sums[g] = (float)count;
         sums[groups + g] = (float)(count - sums[g]);
-        sums[2 * groups + g] = (float)dy;
-        sums[3 * groups + g] = (float)(dyd * source_of(op, g).rstd);
+        sums[2 * groups + g] = (float)dy[g];
+        sums[3 * groups + g] = (float)(dyd[g] * source_of(op, g).rstd);
         if (dweight)
             dweight[g] = sums[3 * groups + g];
         if (dbias)
