@@ -206,7 +206,7 @@ INLINE void vector_of(const float *x, const float *dy, float *out, size_t n, con
 }
 
 INLINE void walk(const float *x, const float *dy, float *out, const struct cln_stretch *at, const struct cln_scalars *k,
-                 int gradient, int streaming, size_t ahead)
+                 int gradient, int streaming)
 {
     size_t j = at->group;
     for (size_t i = 0; i < at->count;) { /* what is left of a row */
@@ -217,14 +217,8 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
             i += head;
             j += head;
         }
-        for (; i + LANES <= end; i += LANES, j += LANES) {
+        for (; i + LANES <= end; i += LANES, j += LANES)
             vector_of(x + i, dy + i, out + i, LANES, k, j, gradient, 0, streaming);
-            if (ahead) {
-                fetch(x + i + ahead);
-                if (gradient)
-                    fetch(dy + i + ahead);
-            }
-        }
         if (i < end)
             vector_of(x + i, dy + i, out + i, end - i, k, j, gradient, 1, 0);
         i = end;
@@ -235,12 +229,10 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
 INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,
                     const struct cln_scalars *k, int gradient)
 {
-    if (at->streaming && at->ahead)
-        walk(x, dy, out, at, k, gradient, 1, at->ahead);
-    else if (at->streaming)
-        walk(x, dy, out, at, k, gradient, 1, 0);
+    if (at->streaming)
+        walk(x, dy, out, at, k, gradient, 1);
     else
-        walk(x, dy, out, at, k, gradient, 0, at->ahead);
+        walk(x, dy, out, at, k, gradient, 0);
 }
 
 static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
