@@ -128,7 +128,7 @@ static void tile_task(void *context, size_t i)
 void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
 {
     enum {
-        SMALL = 1 << 16, /* elements up to which waking threads costs more than they do, */
+        SMALL = 1 << 18, /* elements of all tensors up to which waking threads costs more than they do, */
         FEW = 1 << 12    /* and groups below which it does */
     };
     struct call call = {.plan = plan, .op = op};
@@ -146,12 +146,14 @@ void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     call.grid = cln_grid_make(&op->view, call.reading == CLN_STEP_REDUCE ? 2 : 1);
     call.kernels = call.grid.family == CLN_SEGMENTS ? &plan->kernels.segments : &plan->kernels.columns;
     call.streaming = cln_cpu_streams(plan, elements, call.writing);
+    int small =
+        (call.reading == CLN_STEP_REDUCE || call.writing == CLN_STEP_BACKWARD_APPLY ? 3 : 2) * elements <= SMALL;
     size_t bands = (size_t)call.grid.bands;
     if (call.reads && call.grid.tiled) {
-        cln_parallel(bands, elements <= SMALL ? CLN_ALONE : CLN_LAST, tile_task, &call);
+        cln_parallel(bands, small ? CLN_ALONE : CLN_LAST, tile_task, &call);
         return;
     }
-    enum cln_parallel_hint hint = elements <= SMALL ? CLN_ALONE : CLN_ON;
+    enum cln_parallel_hint hint = small ? CLN_ALONE : CLN_ON;
     if (call.reads)
         cln_parallel(bands * (size_t)cln_grid_parts(&call.grid), hint, read_task, &call);
     cln_parallel(bands, op->view.groups < FEW ? CLN_ALONE : hint, small_task, &call);
