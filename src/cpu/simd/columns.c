@@ -7,7 +7,8 @@ enum {
     PIVOT_ROWS = 16,
     ROWS = 256,           /* that share a pivot */
     TURN = CHAIN * CHAIN, /* rows after which sums are carried on in double */
-    AHEAD = 4096          /* elements that are fetched before they are needed */
+    AHEAD = 4096,         /* elements that are fetched before they are added up */
+    WRITE_AHEAD = 2048    /* and before they are normalized */
 };
 
 /* `lanes` of a row: LANES but in the last vector of a band. */
@@ -217,8 +218,12 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
             i += head;
             j += head;
         }
-        for (; i + LANES <= end; i += LANES, j += LANES)
+        for (; i + LANES <= end; i += LANES, j += LANES) {
+            fetch(x + i + WRITE_AHEAD); /* the processor alone loses track of x among the planes of scalars */
+            if (gradient)
+                fetch(dy + i + WRITE_AHEAD);
             vector_of(x + i, dy + i, out + i, LANES, k, j, gradient, 0, streaming);
+        }
         if (i < end)
             vector_of(x + i, dy + i, out + i, end - i, k, j, gradient, 1, 0);
         i = end;
