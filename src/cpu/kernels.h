@@ -19,6 +19,7 @@
 struct cln_band {
     uint64_t outers, inners, outer_stride, group_stride;
     uint32_t count; /* ≤ CLN_BAND */
+    size_t ahead; /* segments: elements from here to what is wanted next and is to be fetched into the cache; 0: none */
 };
 
 /* What neighbouring groups are normalized with, a plane each; q only for the gradient.
@@ -31,7 +32,6 @@ struct cln_scalars {
  * comes the first again. A column is a run of one element. */
 struct cln_stretch {
     uint64_t count, group, inner, groups, inners;
-    size_t ahead;  /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
     int streaming; /* stores are to bypass the cache; cln_cpu_stream_end ends them */
 };
 
@@ -53,7 +53,7 @@ struct cln_rows {
     uint64_t count, length, stride;
     uint64_t first, cycle;
     const float *weight, *bias; /* NULL: 1 and 0 */
-    size_t ahead;               /* as in struct cln_stretch */
+    size_t ahead;               /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
     int streaming;
 };
 

@@ -114,7 +114,7 @@ static struct cln_rows rows_at(const struct call *call, uint64_t row, uint64_t c
 static void read_rows(const struct call *call, const float *x, const struct cln_rows *rows, double *mean, double *m2)
 {
     if (call->op->view.centred && rows->length > CLN_SHORT_ROW) {
-        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count};
+        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0};
         call->plan->kernels.segments.statistics(x, band, mean, m2);
     } else {
         call->kernels->statistics(x, rows, call->op->view.centred, mean, m2);
