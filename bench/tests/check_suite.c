@@ -67,11 +67,11 @@ static const struct {
                {BENCH_BACKWARD, "dx"}, {BENCH_BACKWARD, "dweight"},   {BENCH_BACKWARD, "dbias"}};
 
 /* The last two have more values than are all compared: then the first and the last channel are among those that are. */
-static const struct bench_shape shapes[] = {{"plain", CLNORM_NC, 2, {37, 19}},
-                                            {"first", CLNORM_NCS, 4, {5, 3, 7, 11}},
-                                            {"last", CLNORM_NSC, 5, {2, 6, 3, 5, 7}},
-                                            {"large_first", CLNORM_NCS, 3, {2, 12, 262144}},
-                                            {"large_last", CLNORM_NSC, 3, {2, 12, 262144}}};
+static const struct bench_shape shapes[] = {{"plain", CLNORM_NC, 2, {37, 19}, {CLNORM_BATCH, 0, 0}},
+                                            {"first", CLNORM_NCS, 4, {5, 3, 7, 11}, {CLNORM_BATCH, 0, 0}},
+                                            {"last", CLNORM_NSC, 5, {2, 6, 3, 5, 7}, {CLNORM_BATCH, 0, 0}},
+                                            {"large_first", CLNORM_NCS, 3, {2, 12, 262144}, {CLNORM_BATCH, 0, 0}},
+                                            {"large_last", CLNORM_NSC, 3, {2, 12, 262144}, {CLNORM_BATCH, 0, 0}}};
 
 static void check_shape(const struct bench_shape *shape)
 {
@@ -86,9 +86,9 @@ static void check_shape(const struct bench_shape *shape)
         ck_assert_msg(bench_check(&c, mode, &checked, error), "%s", error);
     bool large = !strncmp(shape->name, "large", 5);
     if (large)
-        ck_assert(checked >= 2 && checked < c.channels);
+        ck_assert(checked >= 2 && checked < bench_check_units(&c));
     else
-        ck_assert_uint_eq(checked, c.channels);
+        ck_assert_uint_eq(checked, bench_check_units(&c));
     for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++) {
         for (int variant = 0; variant < 4; variant += large ? 3 : 1) {
             spoilt.output = outputs[i].output;
@@ -96,9 +96,9 @@ static void check_shape(const struct bench_shape *shape)
             spoilt.damage = variant / 2 ? NOT_A_NUMBER : SLIGHT;
             /* The bound of a sum of m products of about 1 is 16u·m·2/pi; other outputs are themselves about 1. */
             bool sum = !strcmp(spoilt.output, "dweight") || !strcmp(spoilt.output, "dbias");
-            spoilt.slight = sum ? 2e-6f * (float)c.samples_a_channel : 1e-4f;
+            spoilt.slight = sum ? 2e-6f * (float)(c.elements / c.weights) : 1e-4f;
             char told[64];
-            snprintf(told, sizeof told, "%s of channel %zu is ", spoilt.output, spoilt.last ? c.channels - 1 : 0);
+            snprintf(told, sizeof told, "%s of channel %zu is ", spoilt.output, spoilt.last ? c.weights - 1 : 0);
             ck_assert_msg(!bench_check(&c, outputs[i].mode, &checked, error), "%s was spoilt unseen", spoilt.output);
             ck_assert_msg(!strncmp(error, told, strlen(told)), "\"%s\" does not begin with \"%s\"", error, told);
         }

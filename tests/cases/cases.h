@@ -121,7 +121,6 @@ const struct clnorm_case *cases_get(enum case_suite suite,
 void case_set_name(struct clnorm_case *c);
 
 const char *case_norm_name(clnorm_norm norm); /* "batch", "layer", "group", "instance", "rms" */
-bool case_norm_parse(const char *name, clnorm_norm *norm);
 bool case_norm_has(clnorm_norm norm, enum case_mode mode);
 const char *case_mode_name(enum case_mode mode);
 const char *case_data_name(enum case_data data);
