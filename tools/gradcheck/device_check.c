@@ -77,8 +77,8 @@ static void add_f32_bounds(const struct check_data *d, struct gradients *toleran
                 size_t i = reference_group_element(p, g, k), w = reference_weight_of(p, i);
                 double xhat = (d->x[i] - d->mean[g]) * rstd, delta = d->weight[w] * d->dy[i];
                 if (pass == 0) {
-                    mean += p->norm == REFERENCE_RMS ? 0 : delta / (double)m;
-                    mean_xhat += delta * xhat / (double)m;
+                    mean += d->frozen || p->norm == REFERENCE_RMS ? 0 : delta / (double)m;
+                    mean_xhat += d->frozen ? 0 : delta * xhat / (double)m;
                     tolerance->dweight[w] += 16 * U * fabs(d->dy[i]) * (fabs(xhat) + of_others);
                     tolerance->dbias[w] += 16 * U * fabs(d->dy[i]);
                 } else if (pass == 1) {
