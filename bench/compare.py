@@ -144,7 +144,7 @@ def read_shapes(path):
             continue
         if len(line) != 3:
             raise UsageError(
-                f"{path}:{k}: a case is NAME LAYOUT NxC[xSPATIAL...], three words; this line has {len(line)}"
+                f"{path}:{k}: a case of batch norm is three words, NAME LAYOUT NxC[xSPATIAL...]; this line has {len(line)}"
             )
         name, layout, shape = line
         if layout not in LAYOUTS:

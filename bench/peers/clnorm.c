@@ -50,7 +50,7 @@ static void end(void *context)
 static bool reset(void *context)
 {
     struct clnorm_contender *k = context;
-    size_t bytes = k->c.channels * 4 * sizeof(float);
+    size_t bytes = k->c.weights * 4 * sizeof(float);
     if (clnorm_memory_write(k->c.parameters, 0, k->c.weight, bytes) == CLNORM_OK)
         return true;
     snprintf(k->error, sizeof k->error, "%s", clnorm_last_error());
@@ -72,7 +72,7 @@ static bool finish(void *context)
 static bool read_parameter(struct clnorm_contender *k, enum bench_parameter parameter, float *values)
 {
     return clnorm_memory_read(k->c.parameters, bench_parameter_offset(&k->c, parameter), values,
-                              k->c.channels * sizeof *values) == CLNORM_OK;
+                              k->c.weights * sizeof *values) == CLNORM_OK;
 }
 
 static bool read_outputs(void *context, enum bench_mode mode, float *outputs)
@@ -81,7 +81,7 @@ static bool read_outputs(void *context, enum bench_mode mode, float *outputs)
     float *after = outputs + k->c.elements;
     bool ok = clnorm_memory_read(k->c.y, 0, outputs, k->c.elements * sizeof *outputs) == CLNORM_OK;
     if (mode == BENCH_BACKWARD)
-        ok = ok && read_parameter(k, BENCH_DWEIGHT, after) && read_parameter(k, BENCH_DBIAS, after + k->c.channels);
+        ok = ok && read_parameter(k, BENCH_DWEIGHT, after) && read_parameter(k, BENCH_DBIAS, after + k->c.weights);
     if (!ok)
         snprintf(k->error, sizeof k->error, "%s", clnorm_last_error());
     return ok;

@@ -19,6 +19,16 @@ first ncs 5x3x7x11   # and one here
 last nsc 2x6x3x5x7
 """
 
+# One case of every norm; the last one is of another layout.
+NORMS = """rows nc 37x19 norm=layer
+rows ncs 5x3x7x11 norm=rms dims=2
+rows nsc 3x4x7 dims=1 norm=layer
+groups ncs 5x6x7x11 norm=group groups=2
+groups nsc 5x6x7x11 groups=3 norm=group
+images ncs 5x6x7x11 norm=instance
+images nsc 5x6x7x11 norm=instance
+"""
+
 REQUIRED = {
     "device": str,
     "norm": str,
@@ -39,7 +49,7 @@ TENSORS = {"train": 3, "infer": 2, "backward": 5}
 def layouts_of(name):
     """The cases of a file that comes with bench: (name, layout, sizes)."""
     with open(os.path.join(SHAPES, name), encoding="ascii") as stream:
-        lines = [line.split("#")[0].split() for line in stream]
+        lines = [line.split("#")[0].split()[:3] for line in stream]
     return [(n, layout, tuple(map(int, shape.split("x")))) for n, layout, shape in filter(None, lines)]
 
 
@@ -72,6 +82,15 @@ class Shapes(support.ToolTest):
             ("a nc\n", r"shapes\.txt:1: .*three words.*this line has 2"),
             ("a\n", r"shapes\.txt:1: .*three words.*this line has 1"),
             ("# first\n\na nc 3x4 5\n", r'shapes\.txt:3: .*"5" is one too many'),
+            ("a nc 3x4 norm=rows\n", r'shapes\.txt:1: the norm is "rows" and must be batch, layer, group, instance or rms'),
+            ("a nc 3x4 norm=layer 5\n", r'shapes\.txt:1: .*"5" is one too many'),
+            ("a nc 3x4 norm=layer dims=0\n", r'shapes\.txt:1: dims= is "0" and must be a whole number from 1'),
+            ("a nc 3x4 norm=layer dims=2\n", r"shapes\.txt:1: dims= is 2 and must be from 1 to 1"),
+            ("a nc 3x4 norm=group\n", r"shapes\.txt:1: groups= is missing"),
+            ("a nc 3x4 norm=group groups=x\n", r'shapes\.txt:1: groups= is "x" and must be a whole number'),
+            ("a nc 3x4 norm=group groups=3\n", r"shapes\.txt:1: groups= is 3 and must be a divisor of the 4 channels"),
+            ("a nc 3x4 groups=2\n", r"shapes\.txt:1: groups= is given; it goes with group norm alone"),
+            ("a nc 3x4 norm=group groups=2 dims=1\n", r"shapes\.txt:1: dims= is given; it goes with layer and RMS norm"),
             ("a nc 3x4\nb cn 3x4\n", r'shapes\.txt:2: the layout is "cn" and must be nc, ncs or nsc'),
             ("a NC 3x4\n", r'shapes\.txt:1: the layout is "NC"'),
             ("a nc 3x4x5\n", r"shapes\.txt:1: .*must be NxC for layout nc"),
@@ -124,6 +143,18 @@ class Shapes(support.ToolTest):
             self.assertEqual(found, {norm: norms.count(norm) for norm in norms})
         self.assertEqual(len(rows), len(layouts_of("resnet50.txt")))
 
+    def test_files_of_other_norms(self):
+        """Their lines are taken by the program (explain needs no time), and are of the norms that they are for."""
+        for name, norms in (
+            ("transformers.txt", {"layer", "rms"}),
+            ("unet.txt", {"group"}),
+            ("style.txt", {"instance"}),
+        ):
+            with self.subTest(name=name), open(os.path.join(SHAPES, name), encoding="ascii") as stream:
+                text = stream.read()
+                self.assertEqual(set(re.findall(r" norm=(\w+)", text)), norms)
+                self.assertEqual(text.count(" norm="), len(layouts_of(name)))
+
     def test_the_other_files(self):
         mlp = [shape for _, _, shape in layouts_of("mlp.txt")]
         self.assertEqual({mlp[0], mlp[-1]}, {(64, 256), (8192, 8192)})
@@ -160,7 +191,7 @@ class Figures(support.ToolTest):
             self.assertGreater(r["best_ms"], 0)
             self.assertLessEqual(r["best_ms"], r["median_ms"])
             self.assertEqual(r["ratio"], r["best_ms"] / r["limit_ms"])
-            self.assertEqual(r["checked_channels"], r["channels"])
+            self.assertEqual(r["checked"], r["units"])
             self.assertEqual(r["rounds"], 2)
 
     def test_every_device(self):
@@ -172,9 +203,39 @@ class Figures(support.ToolTest):
                 for mode in TENSORS:
                     for layout in ("nc", "ncs", "nsc"):
                         ratios = [r["ratio"] for r in rows if (r["mode"], r["layout"]) == (mode, layout)]
-                        line = rf"^median ratio of {mode} +{layout} +{statistics.median(ratios):.2f} over 1 case;"
+                        line = rf"^median ratio of batch +{mode} +{layout} +{statistics.median(ratios):.2f} over 1 case;"
                         self.assertRegex(text, re.compile(line, re.M))
                 self.assertNotIn("\033", text)
+
+    def test_every_norm(self):
+        with open(self.path("norms.txt"), "w", encoding="ascii") as stream:
+            stream.write(NORMS)
+        for device in support.devices():
+            with self.subTest(device=device):
+                result = self.clnorm(
+                    "bench", "--device", device, "--shapes", "norms.txt", "--repeat", "2", "--json", "norms.json"
+                )
+                self.assertEqual((result.returncode, result.stderr), (0, ""))
+                with open(self.path("norms.json"), encoding="utf-8") as stream:
+                    rows = json.load(stream)
+                wanted = []
+                for line in NORMS.splitlines():
+                    words = dict(word.split("=") for word in line.split()[3:])
+                    modes = TENSORS if words["norm"] == "instance" else ("train", "backward")
+                    groups, dims = int(words.get("groups", 0)), words["norm"] in ("layer", "rms")
+                    dims = int(words.get("dims", dims))
+                    wanted += [(words["norm"], groups, dims, line.split()[1], mode) for mode in modes]
+                found = [(r["norm"], r["groups"], r["normalized_dims"], r["layout"], r["mode"]) for r in rows]
+                self.assertEqual(found, wanted)
+                self.assertTrue(all(r["checked"] == r["units"] for r in rows))
+                for label in ("layer", "rms2", "group2", "group3", "instance"):
+                    self.assertRegex(result.stdout, rf"(?m)^\w+ +{label} +n")
+
+    def test_one_norm_for_all(self):
+        for norm, arguments, count in (("group", ["--groups", "1"], 6), ("rms", [], 6), ("instance", [], 9)):
+            with self.subTest(norm=norm):
+                _, rows = self.bench("--device", "cpu", "--norm", norm, *arguments)
+                self.assertEqual([r["norm"] for r in rows], [norm] * count)
 
     def test_one_mode_and_warm(self):
         for mode in TENSORS:
@@ -195,7 +256,7 @@ class Figures(support.ToolTest):
                 found = [(r["name"], r["layout"], tuple(r["shape"])) for r in rows if r["mode"] == "train"]
                 self.assertEqual(found, quick)
                 self.assertEqual(len(rows), 3 * len(quick))
-                self.assertTrue(all(2 <= r["checked_channels"] <= r["channels"] for r in rows))
+                self.assertTrue(all(2 <= r["checked"] <= r["units"] for r in rows))
 
 
 class Usage(support.ToolTest):
@@ -209,6 +270,10 @@ class Usage(support.ToolTest):
             (["--shapes", "."], r"\.: Is a directory"),
             (["--mode", "forward"], r'--mode is "forward" and must be train, infer or backward'),
             (["--mode", ""], r'--mode is "" and must be'),
+            (["--norm", "rows"], r"--norm is 'rows'; it must be batch"),
+            (["--norm", "group", "--shapes", "ok.txt"], r"ok: --groups is missing"),
+            (["--norm", "group", "--groups", "3", "--shapes", "ok.txt"], r"ok: --groups is 3 and must be a divisor"),
+            (["--norm", "rms", "--mode", "infer"], r'--mode is "infer"; layer, group and RMS norm do in training'),
             (["--repeat", "0"], r"--repeat is 0 and must be from 1"),
             (["--repeat", "-2"], r"--repeat is -2 and must be from 1"),
             (["--repeat", "-1"], r"--repeat is -1 and must be from 1"),
@@ -228,7 +293,7 @@ class Usage(support.ToolTest):
     def test_help(self):
         result = self.clnorm("bench", "--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        for option in ("--device", "--shapes", "--mode", "--json", "--repeat", "--warm", "example"):
+        for option in ("--device", "--shapes", "--norm", "--groups", "--normalized-dims", "--mode", "--json", "--repeat", "--warm", "example"):
             self.assertIn(option, result.stdout)
 
 

@@ -121,7 +121,6 @@ const struct clnorm_case *cases_get(enum case_suite suite,
 void case_set_name(struct clnorm_case *c);
 
 const char *case_norm_name(clnorm_norm norm); /* "batch", "layer", "group", "instance", "rms" */
-bool case_norm_parse(const char *name, clnorm_norm *norm);
 bool case_norm_has(clnorm_norm norm, enum case_mode mode);
 const char *case_mode_name(enum case_mode mode);
 const char *case_data_name(enum case_data data);
@@ -184,7 +183,8 @@ struct case_error {
         worst; /* largest error / tolerance (0 where both are 0; INFINITY for a NaN or a value off where it must be exact) */
     double ulp;                  /* largest error in units in the last place of the f32 reference, over all values */
     size_t index, part, parts;   /* where `worst` sits, and of how many parts */
-    double got, want, tolerance; /* there */
+    size_t finite;               /* values whose reference is finite */
+    double got, want, tolerance; /* at `worst` */
     double cpu_worst; /* against the CPU path: largest difference / sum of both tolerances; 0 if it was not asked for */
     float strip[CASE_STRIP]; /* largest error / tolerance by part; cell = part·CASE_STRIP/parts */
 };

@@ -41,17 +41,6 @@ const char *case_norm_name(clnorm_norm norm)
     return norm_names[norm];
 }
 
-bool case_norm_parse(const char *name, clnorm_norm *norm)
-{
-    for (int i = CLNORM_BATCH; i <= CLNORM_RMS; i++) {
-        if (!strcmp(name, norm_names[i])) {
-            *norm = (clnorm_norm)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 const char *case_mode_name(enum case_mode mode)
 {
     return mode_names[mode];

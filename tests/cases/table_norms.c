@@ -214,7 +214,8 @@ static void add_options(clnorm_norm norm, enum case_mode mode)
     static const float eps[] = {0.0f, 1e-3f, 1.0f};
     for (int option = 0; option <= ALL; option++) {
         const size_t turn = (size_t)option + (size_t)mode + (size_t)norm;
-        const clnorm_layout layout = (clnorm_layout)(turn % 3);
+        /* eps = 0: in groups of more than one value, whose variance is not 0. */
+        const clnorm_layout layout = option == EPS ? CLNORM_NCS : (clnorm_layout)(turn % 3);
         struct clnorm_case c = norm_case(norm, layout, &option_shapes[layout], mode, turn / 3);
         switch (option) {
         case EMPTY:
@@ -254,7 +255,7 @@ static void add_options(clnorm_norm norm, enum case_mode mode)
     }
 }
 
-/* eps = 0 with zero variance: the formula's NaN (RMS norm: there is none, its variance is not 0). */
+/* eps = 0 with zero variance: the formula's NaN. Of RMS norm no data but zeros have it. */
 static void add_zero_variance(clnorm_norm norm)
 {
     for (int mode = CASE_TRAIN; mode <= CASE_BACKWARD; mode += CASE_BACKWARD - CASE_TRAIN) {
@@ -276,7 +277,8 @@ void table_add_norms(void)
             if (case_norm_has(norms[i], (enum case_mode)mode))
                 add_options(norms[i], (enum case_mode)mode);
         }
-        add_zero_variance(norms[i]);
+        if (norms[i] != CLNORM_RMS)
+            add_zero_variance(norms[i]);
     }
     add_running();
 }

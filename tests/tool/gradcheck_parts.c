@@ -1,6 +1,8 @@
 /* The parts of `clnorm gradcheck` under test.
  *     gradcheck_parts stream SEED COUNT   prints that many values of the legacy stream, exactly (%a)
- *     gradcheck_parts compare             checks that wrong gradients are found; prints what failed, exit code 1 */
+ *     gradcheck_parts compare             checks that wrong gradients are found; prints what failed, exit code 1
+ *     gradcheck_parts reference NORM LAYOUT N C S GROUPS LENGTH   prints mean, var, y, dx, dweight and dbias of the fp64 reference, a line
+ *                                         each, of the data of seed 42 (numbers as in reference.h; %a) */
 #include "legacy_random.h"
 #include "numeric.h"
 
@@ -78,12 +80,49 @@ static int check_compare(void)
     return failures ? 1 : 0;
 }
 
+static void print_values(const double *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        printf("%a%c", values[i], i + 1 < count ? ' ' : '\n');
+}
+
+static int print_reference(const unsigned long long *number)
+{
+    const struct reference_problem p = {.norm = (enum reference_norm)number[0],
+                                        .layout = (enum reference_layout)number[1],
+                                        .n = number[2],
+                                        .c = number[3],
+                                        .s = number[4],
+                                        .eps = 1e-3,
+                                        .groups = number[5],
+                                        .length = number[6]};
+    struct check_data d;
+    struct gradients g;
+    double y[CHECK_ELEMENTS];
+    check_data_draw(&d, &p, 42, false, false);
+    reference_apply(&p, d.x, d.mean, d.var, d.weight, d.bias, y);
+    reference_backward(&p, d.x, d.dy, d.mean, d.var, d.weight, false, g.dx, g.dweight, g.dbias);
+    print_values(d.mean, reference_groups(&p));
+    print_values(d.var, reference_groups(&p));
+    print_values(y, reference_elements(&p));
+    print_values(g.dx, reference_elements(&p));
+    print_values(g.dweight, reference_weights(&p));
+    print_values(g.dbias, reference_weights(&p));
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "stream"))
         return print_stream((uint32_t)strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
     if (argc == 2 && !strcmp(argv[1], "compare"))
         return check_compare();
-    fprintf(stderr, "usage: gradcheck_parts stream SEED COUNT | compare\n");
+    if (argc == 9 && !strcmp(argv[1], "reference")) {
+        unsigned long long number[7];
+        for (int i = 0; i < 7; i++)
+            number[i] = strtoull(argv[2 + i], NULL, 10);
+        return print_reference(number);
+    }
+    fprintf(stderr, "usage: gradcheck_parts stream SEED COUNT | compare | reference NORM LAYOUT N C S GROUPS LENGTH\n");
     return 2;
 }

@@ -82,7 +82,7 @@ class WrongUsage(support.ToolTest):
     def test_options(self):
         self.refuse_run("--frobnicate: unknown option", frobnicate=True)
         self.refuse("^clnorm run: extra: no such operand", "run", "--mode", "train", "extra")
-        for option in ("norm", "mode", "layout", "x", "dy", "weight", "bias", "running-mean", "running-var", "eps"):
+        for option in ("norm", "groups", "normalized-dims", "mode", "layout", "x", "dy", "weight", "bias", "running-mean", "running-var", "eps"):
             self.refuse(f"^clnorm run: --{option}: missing argument", "run", "--" + option)
         for option in ("momentum", "variance", "average", "count", "device", "out"):
             self.refuse(f"^clnorm run: --{option}: missing argument", "run", "--" + option)
@@ -111,7 +111,7 @@ class WrongUsage(support.ToolTest):
         self.refuse_run("--count is given", count=3)
 
     def test_names(self):
-        self.refuse_run("--norm is 'layer'; it must be batch", norm="layer")
+        self.refuse_run("--norm is 'Layer'; it must be batch, layer, group, instance or rms", norm="Layer")
         self.refuse_run("--mode is 'Train'; it must be train, infer or backward", mode="Train")
         self.refuse_run("--mode is ''; it must be", mode="")
         self.refuse_run("--layout is 'nhwc'; it must be nc, ncs or nsc", layout="nhwc")
@@ -151,6 +151,31 @@ class WrongUsage(support.ToolTest):
         self.refuse_run(
             "five.npy: the shape of running-var", mode="infer", running_mean="four.npy", running_var="five.npy"
         )
+
+    def test_norms(self):
+        dims = "it goes with layer and RMS norm alone, and this is"
+        self.refuse_run("--groups is missing; group norm needs", norm="group")
+        self.refuse_run("--groups is given; it goes with group norm alone, and this is batch norm", groups=2)
+        self.refuse_run("--groups is given; .* this is layer norm", norm="layer", groups=2)
+        self.refuse_run(f"--normalized-dims is given; {dims} group norm", norm="group", groups=2, normalized_dims=1)
+        self.refuse_run(f"--normalized-dims is given; {dims} batch norm", normalized_dims=1)
+        self.refuse_run("--groups is 3 and must be a divisor of the 4 channels", norm="group", groups=3)
+        self.refuse_run("--normalized-dims is 2 and must be from 1 to 1", norm="layer", normalized_dims=2)
+        self.refuse_run(
+            "--normalized-dims is 3 and must be from 1 to 2", norm="rms", layout="ncs", x="x3.npy", normalized_dims=3
+        )
+        for text in ("0", "-1", "1.5", "", " 1", "x", "99999999999999999999"):
+            self.refuse_run("--groups is '.*'; it must be a whole number from 1", norm="group", groups=text)
+            self.refuse_run("--normalized-dims is '.*'; it must be a whole number", norm="rms", normalized_dims=text)
+        running = {"running_mean": "four.npy", "running_var": "four.npy"}
+        for norm in ("layer", "rms"):
+            self.refuse_run("running statistics are given; batch and instance norm alone", norm=norm, **running)
+            self.refuse_run("--mode is infer; this norm does the same", norm=norm, mode="infer")
+            self.refuse_run("--frozen is given; batch and instance norm", norm=norm, mode="backward", dy="x.npy", frozen=True)
+        shape = r"four.npy: the shape of weight is \(4,\); it must be \(5,\)"
+        self.refuse_run(shape, norm="layer", layout="ncs", x="x3.npy", weight="four.npy")
+        shape = r"five.npy: the shape of bias is \(5,\); it must be \(4, 5\)"
+        self.refuse_run(shape, norm="layer", layout="ncs", x="x3.npy", normalized_dims=2, bias="five.npy")
 
     def test_lines_stay_one(self):
         self.refuse_run("no such file: ", x="no\nsuch\rfile")

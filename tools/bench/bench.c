@@ -1,6 +1,7 @@
 /* clnorm bench: every mode of every shape against the limit of this machine's memory. */
 #include "bench_check.h"
 #include "commands.h"
+#include "norm_options.h"
 #include "report.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@ extern const char bench_quick_shapes[]; /* bench/shapes/quick.txt */
 
 struct options {
     char *device, *shapes, *mode, *json;
+    struct norm_typed norm;
     int repeat, warm;
 };
 
@@ -38,6 +40,7 @@ static void free_run(struct run *run)
     free(run->options.shapes);
     free(run->options.mode);
     free(run->options.json);
+    norm_typed_free(&run->options.norm);
 }
 
 static int read_options(struct run *run, int argc, const char **argv)
@@ -46,7 +49,8 @@ static int read_options(struct run *run, int argc, const char **argv)
     struct poptOption table[] = {
         {"device", 0, POPT_ARG_STRING, &o->device, 0, "the device (auto if not given; see clnorm devices)", "D"},
         {"shapes", 0, POPT_ARG_STRING, &o->shapes, 0,
-         "cases, a line each: NAME LAYOUT NxC[xSPATIAL...] (a few built in)", "FILE"},
+         "cases, a line each: NAME LAYOUT NxC[xSPATIAL...] [norm=NORM ...] (a few built in)", "FILE"},
+        NORM_OPTIONS(&o->norm, "batch, layer, group, instance or rms, of all cases (if not given, what the cases say)"),
         {"mode", 0, POPT_ARG_STRING, &o->mode, 0, "only train, infer or backward (all three if not given)", "M"},
         {"json", 0, POPT_ARG_STRING, &o->json, 0, "write the figures as JSON too", "FILE"},
         {"repeat", 0, POPT_ARG_INT, &o->repeat, 0, "rounds of limit and case (8 to 40 in about 1.5 s if not given)",
@@ -76,7 +80,22 @@ static int read_shapes(struct run *run)
     char error[512];
     bool ok = run->options.shapes ? bench_shapes_read(&run->shapes, run->options.shapes, error)
                                   : bench_shapes_parse(&run->shapes, "built-in shapes", bench_quick_shapes, error);
-    return ok ? CLI_OK : cli_error(run->self, "%s", error);
+    struct norm_choice norm;
+    if (ok && norm_typed_any(&run->options.norm)) {
+        if (!norm_typed_parse(&run->options.norm, run->self, &norm))
+            return CLI_USAGE;
+        ok = bench_shapes_set_norm(&run->shapes, &norm, NORM_GROUPS_OPTION, NORM_DIMS_OPTION, error);
+    }
+    if (!ok)
+        return cli_error(run->self, "%s", error);
+    for (size_t i = 0; i < run->shapes.count; i++) {
+        for (int mode = 0; mode < BENCH_MODES; mode++) {
+            if (run->modes[mode] && bench_mode_is_of(mode, &run->shapes.list[i]))
+                return CLI_OK;
+        }
+    }
+    return cli_error(run->self, "--mode is \"%s\"; layer, group and RMS norm do in training what they do in inference",
+                     run->options.mode);
 }
 
 static int open_machine(struct run *run)
@@ -130,13 +149,16 @@ static int measure_case(struct run *run, size_t i, struct bench_case *c)
 {
     char error[512];
     size_t checked[BENCH_MODES] = {0};
+    bool modes[BENCH_MODES];
+    for (int mode = 0; mode < BENCH_MODES; mode++)
+        modes[mode] = run->modes[mode] && bench_mode_is_of(mode, &run->shapes.list[i]);
     show_progress(run, i, "making data");
     if (!bench_case_create(c, run->machine.device, &run->shapes.list[i],
                            bench_machine_sets(&run->machine, &run->shapes.list[i]), NULL))
         return case_failed(run, i, c->error);
     show_progress(run, i, "checking against the fp64 reference");
     for (int mode = 0; mode < BENCH_MODES; mode++) {
-        if (run->modes[mode] && !bench_check(c, mode, &checked[mode], error))
+        if (modes[mode] && !bench_check(c, mode, &checked[mode], error))
             return case_failed(run, i, error);
     }
     if (run->modes[BENCH_BACKWARD] && !bench_case_spread_state(c))
@@ -145,7 +167,7 @@ static int measure_case(struct run *run, size_t i, struct bench_case *c)
     struct bench_limits *limits = bench_limits_create(&run->machine, c, error);
     int exit_code = limits ? CLI_OK : case_failed(run, i, error);
     for (int mode = 0; mode < BENCH_MODES && exit_code == CLI_OK; mode++) {
-        if (!run->modes[mode])
+        if (!modes[mode])
             continue;
         struct bench_result *result = &run->results[run->count];
         show_progress(run, i, bench_mode_name(mode));
@@ -154,6 +176,7 @@ static int measure_case(struct run *run, size_t i, struct bench_case *c)
             break;
         }
         result->checked = checked[mode];
+        result->units = bench_check_units(c);
         run->count++;
         show_progress(run, i, NULL);
         bench_report_row(result);

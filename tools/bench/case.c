@@ -20,6 +20,11 @@ enum bench_stream bench_mode_stream(enum bench_mode mode)
     return mode == BENCH_BACKWARD ? BENCH_ADD : BENCH_COPY;
 }
 
+bool bench_mode_is_of(enum bench_mode mode, const struct bench_shape *shape)
+{
+    return mode != BENCH_INFER || norm_has_running(shape->norm.norm);
+}
+
 /* Every set begins on a page of its own where it fills one, else on a cache line of any device. */
 static size_t stride_of(size_t elements)
 {
@@ -27,10 +32,10 @@ static size_t stride_of(size_t elements)
     return (elements + unit - 1) / unit * unit;
 }
 
-/* Weight … dbias, and a state of three values a channel; more than the state's size would be an error of make_memories. */
-static size_t parameter_stride_of(size_t channels)
+/* Weight … dbias, and a state of three values a statistics group; more than the state's size would be an error of make_memories. */
+static size_t parameter_stride_of(const struct bench_shape *shape)
 {
-    return stride_of(channels * (BENCH_STATE + 3));
+    return stride_of((size_t)bench_shape_weights(shape) * BENCH_STATE + 3 * (size_t)bench_shape_groups(shape));
 }
 
 size_t bench_set_count(const struct bench_shape *shape, size_t cache_bytes)
@@ -42,15 +47,17 @@ size_t bench_set_count(const struct bench_shape *shape, size_t cache_bytes)
 uint64_t bench_case_largest(const struct bench_shape *shape, size_t sets)
 {
     size_t tensor = stride_of((size_t)bench_shape_elements(shape));
-    size_t parameters = parameter_stride_of((size_t)shape->size[1]);
+    size_t parameters = parameter_stride_of(shape);
     return (uint64_t)sets * (tensor > parameters ? tensor : parameters) * sizeof(float);
 }
 
 uint64_t bench_case_bytes(const struct bench_shape *shape, size_t sets, bool host_streams)
 {
     uint64_t tensor = stride_of((size_t)bench_shape_elements(shape)) * sizeof(float);
-    uint64_t parameters = parameter_stride_of((size_t)shape->size[1]) * sizeof(float);
-    uint64_t check = 3 * tensor, limits = host_streams ? sets * 3 * tensor : 0;
+    uint64_t parameters = parameter_stride_of(shape) * sizeof(float);
+    /* Of rows the check takes all, with copies in f32 and in double. */
+    uint64_t check = (norm_is_of_rows(shape->norm.norm) ? 16 : 3) * tensor,
+             limits = host_streams ? sets * 3 * tensor : 0;
     return sets * (3 * tensor + parameters) + (check > limits ? check : limits);
 }
 
@@ -70,7 +77,7 @@ static void fill(float *values, size_t count, uint64_t seed)
 
 size_t bench_input_count(const struct bench_shape *shape)
 {
-    return 2 * (size_t)bench_shape_elements(shape) + 4 * (size_t)shape->size[1];
+    return 2 * (size_t)bench_shape_elements(shape) + 4 * (size_t)bench_shape_weights(shape);
 }
 
 static bool make_inputs(struct bench_case *c, float *given)
@@ -81,22 +88,22 @@ static bool make_inputs(struct bench_case *c, float *given)
     c->first_x = c->inputs;
     c->first_dy = c->first_x + c->elements;
     c->weight = c->first_dy + c->elements;
-    c->bias = c->weight + c->channels;
-    c->running_mean = c->bias + c->channels;
-    c->running_var = c->running_mean + c->channels;
+    c->bias = c->weight + c->weights;
+    c->running_mean = c->bias + c->weights;
+    c->running_var = c->running_mean + c->weights;
     if (given)
         return true;
     fill(c->first_x, c->elements, 1);
     fill(c->first_dy, c->elements, 2);
-    fill(c->weight, c->channels * 4, 3);
-    for (size_t i = 0; i < c->channels; i++)
+    fill(c->weight, c->weights * 4, 3);
+    for (size_t i = 0; i < c->weights; i++)
         c->running_var[i] = 0.5f + c->running_var[i] * c->running_var[i];
     return true;
 }
 
 size_t bench_parameter_offset(const struct bench_case *c, enum bench_parameter parameter)
 {
-    return (size_t)parameter * c->channels * sizeof(float);
+    return (size_t)parameter * c->weights * sizeof(float);
 }
 
 static bool keep(struct bench_case *c, clnorm_status status)
@@ -136,7 +143,7 @@ static bool make_memories(struct bench_case *c)
            write_sets(c, c->x, c->stride, c->first_x, c->elements) &&
            write_sets(c, c->dy, c->stride, c->first_dy, c->elements) &&
            write_sets(c, c->y, c->stride, c->first_dy, c->elements) && /* so that its pages are there */
-           write_sets(c, c->parameters, c->parameter_stride, c->weight, c->channels * 4);
+           write_sets(c, c->parameters, c->parameter_stride, c->weight, c->weights * 4);
 }
 
 bool bench_case_spread_state(struct bench_case *c)
@@ -155,21 +162,14 @@ bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct
     memset(c, 0, sizeof *c);
     c->shape = shape;
     c->device = device;
-    c->desc = (clnorm_desc)CLNORM_DESC_INIT;
-    c->desc.layout = shape->layout;
-    c->desc.n = shape->size[0];
-    c->desc.c = shape->size[1];
-    c->desc.spatial_dims = shape->dims - 2;
-    for (int d = 2; d < shape->dims; d++)
-        c->desc.spatial[d - 2] = shape->size[d];
+    c->desc = bench_shape_desc(shape);
     c->elements = (size_t)bench_shape_elements(shape);
-    c->channels = (size_t)shape->size[1];
-    c->samples_a_channel = c->elements / c->channels;
+    c->weights = (size_t)bench_shape_weights(shape);
     c->status = CLNORM_E_NO_MEMORY;
     snprintf(c->error, sizeof c->error, "out of memory");
     c->set_count = sets;
     c->stride = stride_of(c->elements);
-    c->parameter_stride = parameter_stride_of(c->channels);
+    c->parameter_stride = parameter_stride_of(shape);
     return make_inputs(c, inputs) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan)) && make_memories(c);
 }
 
@@ -197,7 +197,7 @@ static clnorm_buffer tensor_part(const struct bench_case *c, clnorm_memory *tens
 
 static clnorm_buffer parameter_part(const struct bench_case *c, size_t set, enum bench_parameter parameter)
 {
-    size_t bytes = parameter == BENCH_STATE ? clnorm_plan_state_bytes(c->plan) : c->channels * sizeof(float);
+    size_t bytes = parameter == BENCH_STATE ? clnorm_plan_state_bytes(c->plan) : c->weights * sizeof(float);
     size_t begin = set * c->parameter_stride * sizeof(float);
     return clnorm_memory_part(c->parameters, begin + bench_parameter_offset(c, parameter), bytes);
 }
@@ -209,8 +209,10 @@ static bool call_train(struct bench_case *c, size_t set)
     args.y = tensor_part(c, c->y, set);
     args.weight = parameter_part(c, set, BENCH_WEIGHT);
     args.bias = parameter_part(c, set, BENCH_BIAS);
-    args.running_mean = parameter_part(c, set, BENCH_RUNNING_MEAN);
-    args.running_var = parameter_part(c, set, BENCH_RUNNING_VAR);
+    if (norm_has_running(c->desc.norm)) {
+        args.running_mean = parameter_part(c, set, BENCH_RUNNING_MEAN);
+        args.running_var = parameter_part(c, set, BENCH_RUNNING_VAR);
+    }
     args.state = parameter_part(c, set, BENCH_STATE);
     return keep(c, clnorm_forward(c->plan, &args));
 }

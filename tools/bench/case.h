@@ -14,6 +14,8 @@ const char *bench_mode_name(enum bench_mode mode);
  * dy twice and writes dx. */
 uint64_t bench_mode_bytes(enum bench_mode mode, uint64_t tensor_bytes);
 enum bench_stream bench_mode_stream(enum bench_mode mode);
+/* Inference is a call of its own for norms with running statistics alone. */
+bool bench_mode_is_of(enum bench_mode mode, const struct bench_shape *shape);
 
 /* All that a case may hold at a time, on device and host together. */
 #define BENCH_MEMORY_MAX ((uint64_t)4 << 30)
@@ -25,7 +27,7 @@ struct bench_case {
     clnorm_device *device;
     clnorm_desc desc;
     clnorm_plan *plan;
-    size_t elements, channels, samples_a_channel;
+    size_t elements, weights;
     size_t set_count, stride, parameter_stride;
     clnorm_memory *x, *y, *dy, *parameters;
     float *inputs; /* on the host: what every set begins with, all of the next six; NULL once freed */
@@ -57,7 +59,7 @@ void bench_case_destroy(struct bench_case *c);
 bool bench_case_call(struct bench_case *c, enum bench_mode mode, size_t set);
 bool bench_case_finish(struct bench_case *c);
 
-/* The parameters of a set, f32[c] each but the state. */
+/* The parameters of a set, f32 of the norm's weights each, but the state. */
 enum bench_parameter {
     BENCH_WEIGHT,
     BENCH_BIAS,

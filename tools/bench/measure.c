@@ -251,7 +251,6 @@ bool bench_measure(const struct bench_machine *machine, struct bench_case *c, st
         snprintf(result->limit_name, sizeof result->limit_name, "%s", limit->target.name);
         result->bytes = bench_mode_bytes(mode, (uint64_t)c->elements * sizeof(float));
         result->calls = own.calls;
-        result->channels = c->channels;
     } else {
         tell_failure(machine, c, error);
     }

@@ -31,8 +31,8 @@ struct bench_result {
     double enqueue_us;   /* least host time a call until it returned */
     char limit_name[64]; /* the fastest stream */
     uint64_t bytes;
-    size_t rounds, calls; /* of the case: samples are 2 a round, each of so many calls */
-    size_t checked, channels;
+    size_t rounds, calls;  /* of the case: samples are 2 a round, each of so many calls */
+    size_t checked, units; /* see bench_check.h */
 };
 
 /* The buffers of the limits of a case, and what was measured on them; made once a case. */

@@ -24,11 +24,13 @@ void bench_report_head(const struct bench_machine *machine, const char *label)
                machine->opencl ? ", " : "");
     if (machine->opencl)
         printf("clEnqueueCopyBuffer, OpenCL kernels");
-    printf("\nratio   best time / limit; bytes count what the contract reads and writes: train 3, infer 2, backward 5 "
-           "tensors\n"
-           "checked channels whose every value was compared with the fp64 reference before timing\n\n");
-    printf("%-22s %-3s %-18s %-8s %6s  %9s %9s %9s %7s %11s  %s\n", "case", "", "shape", "mode", "ratio", "best ms",
-           "limit ms", "median ms", "GB/s", "checked", "limit by");
+    printf(
+        "\nratio   best time / limit; bytes count what the contract reads and writes: train 3, infer 2, backward 5 "
+        "tensors\n"
+        "checked channels (group norm: groups; layer and RMS norm: rows) whose every value was compared with the fp64\n"
+        "        reference before timing\n\n");
+    printf("%-22s %-9s %-3s %-18s %-8s %6s  %9s %9s %9s %7s %11s  %s\n", "case", "norm", "", "shape", "mode", "ratio",
+           "best ms", "limit ms", "median ms", "GB/s", "checked", "limit by");
 }
 
 static double gb_per_s(const struct bench_result *r)
@@ -38,11 +40,12 @@ static double gb_per_s(const struct bench_result *r)
 
 void bench_report_row(const struct bench_result *r)
 {
-    char shape[128], checked[32];
+    char shape[128], checked[48], norm[NORM_LABEL_SIZE];
     bool bold = isatty(STDOUT_FILENO);
     bench_shape_print(r->shape, shape);
-    snprintf(checked, sizeof checked, "%zu/%zu", r->checked, r->channels);
-    printf("%-22s %-3s %-18s %-8s %s%6.2f%s  %9.4f %9.4f %9.4f %7.2f %11s  %s\n", r->shape->name,
+    snprintf(checked, sizeof checked, "%zu/%zu", r->checked, r->units);
+    norm_label(&r->shape->norm, norm);
+    printf("%-22s %-9s %-3s %-18s %-8s %s%6.2f%s  %9.4f %9.4f %9.4f %7.2f %11s  %s\n", r->shape->name, norm,
            bench_layout_name(r->shape->layout), shape, bench_mode_name(r->mode), bold ? "\033[1m" : "", r->ratio,
            bold ? "\033[0m" : "", r->best_ms, r->limit_ms, r->median_ms, gb_per_s(r), checked, r->limit_name);
     fflush(stdout);
@@ -54,28 +57,37 @@ static int by_ratio(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Of the results of one norm, mode and layout. group: room for all results. */
+static void summarize(const struct bench_result *results, size_t count, clnorm_norm norm, enum bench_mode mode,
+                      clnorm_layout layout, struct bench_result *group)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct bench_shape *shape = results[i].shape;
+        if (results[i].mode == mode && shape->layout == layout && shape->norm.norm == norm)
+            group[n++] = results[i];
+    }
+    if (!n)
+        return;
+    qsort(group, n, sizeof *group, by_ratio);
+    const struct bench_result *worst = &group[n - 1];
+    char shape[128];
+    bench_shape_print(worst->shape, shape);
+    printf("median ratio of %-8s %-8s %-3s %6.2f over %zu case%s; worst %.2f (%s %s)\n", norm_name(norm),
+           bench_mode_name(mode), bench_layout_name(layout), (group[(n - 1) / 2].ratio + group[n / 2].ratio) / 2, n,
+           n == 1 ? "" : "s", worst->ratio, worst->shape->name, shape);
+}
+
 void bench_report_summary(const struct bench_result *results, size_t count)
 {
     struct bench_result *group = malloc((count + 1) * sizeof *group);
     if (!group)
         return;
     printf("\n");
-    for (int mode = 0; mode < BENCH_MODES; mode++) {
-        for (int layout = CLNORM_NC; layout <= CLNORM_NSC; layout++) {
-            size_t n = 0;
-            for (size_t i = 0; i < count; i++) {
-                if ((int)results[i].mode == mode && (int)results[i].shape->layout == layout)
-                    group[n++] = results[i];
-            }
-            if (!n)
-                continue;
-            qsort(group, n, sizeof *group, by_ratio);
-            const struct bench_result *worst = &group[n - 1];
-            char shape[128];
-            bench_shape_print(worst->shape, shape);
-            printf("median ratio of %-8s %-3s %6.2f over %zu case%s; worst %.2f (%s %s)\n", bench_mode_name(mode),
-                   bench_layout_name(layout), (group[(n - 1) / 2].ratio + group[n / 2].ratio) / 2, n, n == 1 ? "" : "s",
-                   worst->ratio, worst->shape->name, shape);
+    for (int norm = CLNORM_BATCH; norm <= CLNORM_RMS; norm++) {
+        for (int mode = 0; mode < BENCH_MODES; mode++) {
+            for (int layout = CLNORM_NC; layout <= CLNORM_NSC; layout++)
+                summarize(results, count, (clnorm_norm)norm, (enum bench_mode)mode, (clnorm_layout)layout, group);
         }
     }
     free(group);
@@ -93,14 +105,16 @@ static json_t *result_json(const struct bench_machine *machine, const struct ben
     json_t *shape = json_array();
     for (int d = 0; d < r->shape->dims; d++)
         json_array_append_new(shape, json_integer(r->shape->size[d]));
-    return json_pack(
-        "{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:f, s:f, s:I, s:f, s:f, s:f, s:s, s:f, s:I, s:I, s:I, s:I}",
-        "device", machine->info.id, "device_name", json_text(machine->info.name), "norm", "batch", "mode",
-        bench_mode_name(r->mode), "layout", bench_layout_name(r->shape->layout), "name", r->shape->name, "shape", shape,
-        "dtype", "f32", "buffers", machine->warm ? "warm" : "cold", "best_ms", r->best_ms, "median_ms", r->median_ms,
-        "bytes", (json_int_t)r->bytes, "limit_ms", r->limit_ms, "ratio", r->ratio, "gb_per_s", gb_per_s(r), "limit",
-        r->limit_name, "enqueue_us", r->enqueue_us, "calls", (json_int_t)r->calls, "rounds", (json_int_t)r->rounds,
-        "checked_channels", (json_int_t)r->checked, "channels", (json_int_t)r->channels);
+    return json_pack("{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:f, s:f, s:I, s:f, s:f, s:f, s:s, s:f, s:I, s:I, "
+                     "s:I, s:I, s:I, s:I}",
+                     "device", machine->info.id, "device_name", json_text(machine->info.name), "norm",
+                     norm_name(r->shape->norm.norm), "mode", bench_mode_name(r->mode), "layout",
+                     bench_layout_name(r->shape->layout), "name", r->shape->name, "shape", shape, "dtype", "f32",
+                     "buffers", machine->warm ? "warm" : "cold", "best_ms", r->best_ms, "median_ms", r->median_ms,
+                     "bytes", (json_int_t)r->bytes, "limit_ms", r->limit_ms, "ratio", r->ratio, "gb_per_s", gb_per_s(r),
+                     "limit", r->limit_name, "enqueue_us", r->enqueue_us, "calls", (json_int_t)r->calls, "rounds",
+                     (json_int_t)r->rounds, "checked", (json_int_t)r->checked, "units", (json_int_t)r->units, "groups",
+                     (json_int_t)r->shape->norm.groups, "normalized_dims", (json_int_t)r->shape->norm.dims);
 }
 
 bool bench_report_json(const struct bench_machine *machine, const struct bench_result *results, size_t count,

@@ -9,12 +9,12 @@
 /* What was measured and how, before the table. */
 void bench_report_head(const struct bench_machine *machine, const char *label);
 void bench_report_row(const struct bench_result *result);
-/* Median and worst ratio of each mode and layout. */
+/* Median and worst ratio of each norm, mode and layout. */
 void bench_report_summary(const struct bench_result *results, size_t count);
 
 /* A list of objects: device, norm, mode, layout, shape (n, c, spatial), dtype, best_ms, median_ms, bytes, limit_ms, ratio and, beyond
  * those, device_name, name, buffers ("cold" or "warm"), gb_per_s, limit (the stream's name), enqueue_us, calls, rounds,
- * checked_channels, channels. false: out of memory, or errno of the stream. */
+ * checked and units (bench_check.h), groups and normalized_dims (0 where the norm has none). false: out of memory, or errno of the stream. */
 bool bench_report_json(const struct bench_machine *machine, const struct bench_result *results, size_t count,
                        FILE *stream);
 

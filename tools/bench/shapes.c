@@ -33,6 +33,47 @@ int64_t bench_shape_elements(const struct bench_shape *shape)
     return elements;
 }
 
+int64_t bench_shape_weights(const struct bench_shape *shape)
+{
+    /* The last dimensions, in the order of the layout: channels-last has C at the end. */
+    const bool last = shape->layout == CLNORM_NSC;
+    int64_t weights = 1;
+    if (!norm_is_of_rows(shape->norm.norm))
+        return shape->size[1];
+    for (int64_t k = 0; k < shape->norm.dims; k++) {
+        const int64_t d = last && k == 0 ? 1 : shape->dims - 1 - k + last;
+        weights *= shape->size[d];
+    }
+    return weights;
+}
+
+int64_t bench_shape_groups(const struct bench_shape *shape)
+{
+    switch (shape->norm.norm) {
+    case CLNORM_BATCH:
+        return shape->size[1];
+    case CLNORM_GROUP:
+        return shape->size[0] * shape->norm.groups;
+    case CLNORM_INSTANCE:
+        return shape->size[0] * shape->size[1];
+    default:
+        return bench_shape_elements(shape) / bench_shape_weights(shape);
+    }
+}
+
+clnorm_desc bench_shape_desc(const struct bench_shape *shape)
+{
+    clnorm_desc desc = CLNORM_DESC_INIT;
+    desc.layout = shape->layout;
+    desc.n = shape->size[0];
+    desc.c = shape->size[1];
+    desc.spatial_dims = shape->dims - 2;
+    for (int d = 2; d < shape->dims; d++)
+        desc.spatial[d - 2] = shape->size[d];
+    norm_set_desc(&shape->norm, &desc);
+    return desc;
+}
+
 void bench_shape_print(const struct bench_shape *shape, char text[128])
 {
     size_t used = 0;
@@ -83,6 +124,30 @@ static bool parse_sizes(struct place *place, const char *word, struct bench_shap
     return true;
 }
 
+/* A whole number from 1, of at most nine digits. */
+static bool parse_count(struct place *place, const char *key, const char *value, int64_t *count)
+{
+    const size_t digits = strspn(value, "0123456789");
+    *count = digits && digits < 10 && !value[digits] ? strtoll(value, NULL, 10) : 0;
+    if (*count < 1)
+        return REFUSE(place, "%s is \"%.40s\" and must be a whole number from 1", key, value);
+    return true;
+}
+
+/* One of the words behind the shape. */
+static bool parse_norm_word(struct place *place, const char *word, struct norm_choice *norm)
+{
+    if (!strncmp(word, "norm=", 5))
+        return norm_parse(word + 5, &norm->norm) ||
+               REFUSE(place, "the norm is \"%.40s\" and must be " NORM_NAMES, word + 5);
+    if (!strncmp(word, "groups=", 7))
+        return parse_count(place, "groups=", word + 7, &norm->groups);
+    if (!strncmp(word, "dims=", 5))
+        return parse_count(place, "dims=", word + 5, &norm->dims);
+    return REFUSE(place, "a case is NAME LAYOUT SHAPE [norm=NORM] [groups=G] [dims=K], and \"%.40s\" is one too many",
+                  word);
+}
+
 /* line is cut up by this. */
 static bool parse_case(struct place *place, char *line, struct bench_shape *shape)
 {
@@ -90,16 +155,20 @@ static bool parse_case(struct place *place, char *line, struct bench_shape *shap
     const char *name = strtok_r(line, spaces, &rest);
     const char *layout = strtok_r(NULL, spaces, &rest);
     const char *sizes = strtok_r(NULL, spaces, &rest);
-    const char *more = strtok_r(NULL, spaces, &rest);
     if (!sizes)
-        return REFUSE(place, "a case is three words, NAME LAYOUT SHAPE, and this line has %d", layout ? 2 : 1);
-    if (more)
-        return REFUSE(place, "a case is three words, NAME LAYOUT SHAPE, and \"%.40s\" is one too many", more);
+        return REFUSE(place, "a case is three words or more, NAME LAYOUT SHAPE, and this line has %d", layout ? 2 : 1);
     memset(shape, 0, sizeof *shape);
     if (strlen(name) >= sizeof shape->name)
         return REFUSE(place, "the name \"%.20s...\" is longer than %zu characters", name, sizeof shape->name - 1);
     memcpy(shape->name, name, strlen(name));
-    return parse_layout(place, layout, &shape->layout) && parse_sizes(place, sizes, shape);
+    if (!parse_layout(place, layout, &shape->layout) || !parse_sizes(place, sizes, shape))
+        return false;
+    for (const char *word; (word = strtok_r(NULL, spaces, &rest)) != NULL;) {
+        if (!parse_norm_word(place, word, &shape->norm))
+            return false;
+    }
+    return norm_complete(&shape->norm, shape->size[1], shape->dims - 2, "groups=", "dims=", place->text,
+                         sizeof place->text);
 }
 
 static bool append(struct bench_shapes *shapes, const struct bench_shape *shape)
@@ -170,6 +239,21 @@ bool bench_shapes_read(struct bench_shapes *shapes, const char *path, char error
         fclose(file);
     free(text);
     return ok;
+}
+
+bool bench_shapes_set_norm(struct bench_shapes *shapes, const struct norm_choice *norm, const char *groups_word,
+                           const char *dims_word, char error[512])
+{
+    char text[256];
+    for (size_t i = 0; i < shapes->count; i++) {
+        struct bench_shape *shape = &shapes->list[i];
+        shape->norm = *norm;
+        if (!norm_complete(&shape->norm, shape->size[1], shape->dims - 2, groups_word, dims_word, text, sizeof text)) {
+            snprintf(error, 512, "%s: %s", shape->name, text);
+            return false;
+        }
+    }
+    return true;
 }
 
 void bench_shapes_free(struct bench_shapes *shapes)

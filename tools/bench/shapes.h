@@ -1,22 +1,22 @@
 /* The shapes that bench times, from a file of one case a line:
  *
  *     # a comment, also after a case
- *     NAME LAYOUT NxC[xSPATIAL...]
+ *     NAME LAYOUT NxC[xSPATIAL...] [norm=NORM] [groups=G] [dims=K]
  *
  * LAYOUT is nc (no spatial dimension), ncs or nsc (1 to 3 of them). The shape is always written N, C, spatial; the layout says in
- * which order it lies in memory. */
+ * which order it lies in memory. NORM is batch if it is not there; dims are the normalized dimensions of layer and RMS norm, 1 if
+ * not there. */
 #ifndef CLNORM_BENCH_SHAPES_H
 #define CLNORM_BENCH_SHAPES_H
 
-#include <clnorm/clnorm.h>
-#include <stdbool.h>
-#include <stddef.h>
+#include "norm.h"
 
 struct bench_shape {
     char name[48];
     clnorm_layout layout;
     int dims;                             /* 2 to 5 */
     int64_t size[2 + CLNORM_MAX_SPATIAL]; /* n, c, spatial */
+    struct norm_choice norm;
 };
 
 struct bench_shapes {
@@ -28,10 +28,16 @@ struct bench_shapes {
  * freed. */
 bool bench_shapes_read(struct bench_shapes *shapes, const char *path, char error[512]);
 bool bench_shapes_parse(struct bench_shapes *shapes, const char *label, const char *text, char error[512]);
+/* All of them by this norm. false: error tells of which it is not one. */
+bool bench_shapes_set_norm(struct bench_shapes *shapes, const struct norm_choice *norm, const char *groups_word,
+                           const char *dims_word, char error[512]);
 void bench_shapes_free(struct bench_shapes *shapes);
 
 const char *bench_layout_name(clnorm_layout layout);
 int64_t bench_shape_elements(const struct bench_shape *shape);
+int64_t bench_shape_weights(const struct bench_shape *shape); /* values of weight and bias */
+int64_t bench_shape_groups(const struct bench_shape *shape);  /* that share statistics */
+clnorm_desc bench_shape_desc(const struct bench_shape *shape);
 /* "32x64x112x112" */
 void bench_shape_print(const struct bench_shape *shape, char text[128]);
 

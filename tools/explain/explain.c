@@ -1,26 +1,15 @@
 /* clnorm explain: what a device would run for a shape, why, and what it moves. */
 #include "bench/shapes.h"
 #include "commands.h"
+#include "norm_options.h"
 
 #include <stdlib.h>
-
-static clnorm_desc desc_of(const struct bench_shape *shape)
-{
-    clnorm_desc desc = CLNORM_DESC_INIT;
-    desc.layout = shape->layout;
-    desc.n = shape->size[0];
-    desc.c = shape->size[1];
-    desc.spatial_dims = shape->dims - 2;
-    for (int i = 2; i < shape->dims; i++)
-        desc.spatial[i - 2] = shape->size[i];
-    return desc;
-}
 
 static int explain(const struct cli_command *self, const char *name, const struct bench_shape *shape)
 {
     clnorm_device *device = NULL;
     clnorm_plan *plan = NULL;
-    clnorm_desc desc = desc_of(shape);
+    clnorm_desc desc = bench_shape_desc(shape);
     clnorm_status status = clnorm_device_open(name, &device);
     if (status != CLNORM_OK)
         return cli_status(self, status, "the device cannot be opened");
@@ -37,12 +26,15 @@ static int explain(const struct cli_command *self, const char *name, const struc
 int cmd_explain(const struct cli_command *self, int argc, const char **argv)
 {
     char *device = NULL, *layout = NULL, *sizes = NULL, text[256], error[512];
+    struct norm_typed typed = {NULL, NULL, NULL};
+    struct norm_choice norm;
     int exit_code;
     struct poptOption table[] = {
         {"device", 0, POPT_ARG_STRING, &device, 0, "cpu (the default), auto, opencl, opencl:P.D or part of a name",
          "NAME"},
         {"layout", 0, POPT_ARG_STRING, &layout, 0, "nc, ncs or nsc", "LAYOUT"},
         {"shape", 0, POPT_ARG_STRING, &sizes, 0, "N, C and spatial sizes, in this order in every layout", "NxCx..."},
+        NORM_OPTIONS(&typed, "batch (the default), layer, group, instance or rms"),
         POPT_TABLEEND};
     bool go_on = cli_parse(self, table, argc, argv, &exit_code);
     struct bench_shapes shapes = {0, NULL};
@@ -54,10 +46,15 @@ int cmd_explain(const struct cli_command *self, int argc, const char **argv)
         exit_code = cli_error(self, "--layout and --shape have more than %zu characters", sizeof text - 8);
     } else if (!bench_shapes_parse(&shapes, "--layout and --shape", text, error)) {
         exit_code = cli_error(self, "%s", error);
+    } else if (!norm_typed_parse(&typed, self, &norm)) {
+        exit_code = CLI_USAGE;
+    } else if (!bench_shapes_set_norm(&shapes, &norm, NORM_GROUPS_OPTION, NORM_DIMS_OPTION, error)) {
+        exit_code = cli_error(self, "%s", error);
     } else {
         exit_code = explain(self, device ? device : "cpu", &shapes.list[0]);
-        bench_shapes_free(&shapes);
     }
+    bench_shapes_free(&shapes);
+    norm_typed_free(&typed);
     free(device);
     free(layout);
     free(sizes);

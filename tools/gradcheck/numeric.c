@@ -17,14 +17,14 @@ void check_data_draw(struct check_data *d, const struct reference_problem *probl
                      bool as_f32)
 {
     struct legacy_random r;
-    size_t elements = reference_elements(problem);
+    size_t elements = reference_elements(problem), weights = reference_weights(problem);
     memset(d, 0, sizeof *d);
     d->problem = *problem;
     d->frozen = frozen;
     legacy_random_seed(&r, seed);
     draw(&r, d->x, elements, as_f32);
-    draw(&r, d->weight, problem->c, as_f32);
-    draw(&r, d->bias, problem->c, as_f32);
+    draw(&r, d->weight, weights, as_f32);
+    draw(&r, d->bias, weights, as_f32);
     draw(&r, d->dy, elements, as_f32);
     if (!frozen) {
         reference_statistics(problem, d->x, d->mean, d->var);
@@ -34,11 +34,15 @@ void check_data_draw(struct check_data *d, const struct reference_problem *probl
     draw(&r, d->var, problem->c, as_f32);
     for (size_t c = 0; c < problem->c; c++) /* a variance: positive, and not far from 1 */
         d->var[c] = (double)(float)(0.5 + fabs(d->var[c]));
+    for (size_t g = problem->c; g < reference_groups(problem); g++) { /* the same for every sample */
+        d->mean[g] = d->mean[g - problem->c];
+        d->var[g] = d->var[g - problem->c];
+    }
 }
 
 static void forward(const struct check_data *d, double *y)
 {
-    double mean[CHECK_C], var[CHECK_C];
+    double mean[CHECK_ELEMENTS], var[CHECK_ELEMENTS];
     memcpy(mean, d->mean, sizeof mean);
     memcpy(var, d->var, sizeof var);
     if (!d->frozen)
@@ -73,43 +77,35 @@ static void difference_list(struct check_data *d, double *parameters, size_t cou
     }
 }
 
-/* Rounding, per channel. The reference works in long double and rounds mean, var and y to double, each by a relative
- * 2^-53: y moves by that times |y| + |weight|·rstd·|mean| + |weight·x̂|. Twice, over 2h. */
-static void rounding(const struct check_data *d, double *error)
+/* Rounding. The reference works in long double and rounds mean, var and y to double, each by a relative 2^-53: an element of y moves by
+ * that times |y| + |weight|·rstd·|mean| + |weight·x̂|. Twice, over 2h. x moves its statistics group, a weight its elements. */
+static double rounding(const struct check_data *d, const double *y, size_t i)
 {
-    double y[CHECK_ELEMENTS];
     const struct reference_problem *p = &d->problem;
-    forward(d, y);
-    for (size_t c = 0; c < p->c; c++) {
-        double rstd = 1 / sqrt(d->var[c] + p->eps), w = fabs(d->weight[c]), sum = 0;
-        for (size_t n = 0; n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++) {
-                size_t i = reference_index(p, n, c, s);
-                double xhat = fabs(d->x[i] - d->mean[c]) * rstd;
-                sum += fabs(d->dy[i]) * (fabs(y[i]) + w * rstd * fabs(d->mean[c]) + w * xhat);
-            }
-        }
-        error[c] = DBL_EPSILON / 2 * sum / CHECK_STEP;
-    }
+    const size_t g = reference_group_of(p, i);
+    const double rstd = 1 / sqrt(d->var[g] + p->eps), w = fabs(d->weight[reference_weight_of(p, i)]);
+    const double xhat = fabs(d->x[i] - d->mean[g]) * rstd;
+    const double moved = fabs(y[i]) + w * rstd * fabs(d->mean[g]) + w * xhat;
+    return DBL_EPSILON / 2 * fabs(d->dy[i]) * moved / CHECK_STEP;
 }
 
 void numeric_gradients(const struct check_data *d, struct gradients *numeric, struct gradients *error)
 {
     struct check_data work = *d;
     const struct reference_problem *p = &d->problem;
-    double of_channel[CHECK_C];
+    double y[CHECK_ELEMENTS], of_group[CHECK_ELEMENTS] = {0};
     difference_list(&work, work.x, reference_elements(p), numeric->dx, error->dx);
-    difference_list(&work, work.weight, p->c, numeric->dweight, error->dweight);
-    difference_list(&work, work.bias, p->c, numeric->dbias, error->dbias);
-    rounding(d, of_channel);
-    for (size_t c = 0; c < p->c; c++) {
-        error->dweight[c] += of_channel[c];
-        error->dbias[c] += of_channel[c];
-        for (size_t n = 0; n < p->n; n++) {
-            for (size_t s = 0; s < p->s; s++)
-                error->dx[reference_index(p, n, c, s)] += of_channel[c];
-        }
+    difference_list(&work, work.weight, reference_weights(p), numeric->dweight, error->dweight);
+    difference_list(&work, work.bias, reference_weights(p), numeric->dbias, error->dbias);
+    forward(d, y);
+    for (size_t i = 0; i < reference_elements(p); i++) {
+        const double e = rounding(d, y, i);
+        of_group[reference_group_of(p, i)] += e;
+        error->dweight[reference_weight_of(p, i)] += e;
+        error->dbias[reference_weight_of(p, i)] += e;
     }
+    for (size_t i = 0; i < reference_elements(p); i++)
+        error->dx[i] += of_group[reference_group_of(p, i)];
 }
 
 struct worst compare(const double *got, const double *want, const double *tolerance, double limit, size_t count)

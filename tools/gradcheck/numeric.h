@@ -14,16 +14,18 @@ struct check_data {
     struct reference_problem problem;
     bool frozen;
     double x[CHECK_ELEMENTS], dy[CHECK_ELEMENTS];
-    double weight[CHECK_C], bias[CHECK_C], mean[CHECK_C], var[CHECK_C];
+    double weight[CHECK_ELEMENTS], bias[CHECK_ELEMENTS]; /* of the problem's weights */
+    double mean[CHECK_ELEMENTS], var[CHECK_ELEMENTS];    /* of its statistics groups */
 };
 
-/* Draws x, weight, bias and dy, in this order, from NumPy's legacy stream of this seed; then, if frozen, mean and var.
+/* Draws x, weight, bias and dy, in this order, from NumPy's legacy stream of this seed; then, if frozen, mean and var of
+ * each channel. Batch and instance norm alone have frozen statistics.
  * as_f32: all values are rounded to f32 first, so that a device can be given the very same. */
 void check_data_draw(struct check_data *d, const struct reference_problem *problem, uint32_t seed, bool frozen,
                      bool as_f32);
 
 struct gradients {
-    double dx[CHECK_ELEMENTS], dweight[CHECK_C], dbias[CHECK_C];
+    double dx[CHECK_ELEMENTS], dweight[CHECK_ELEMENTS], dbias[CHECK_ELEMENTS];
 };
 
 /* The central differences with CHECK_STEP; error: a bound of what rounding and truncation can have done to each. */

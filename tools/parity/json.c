@@ -37,6 +37,7 @@ static json_t *error_object(const struct clnorm_case *c, enum case_output output
     json_object_set_new(o, "part", index_number(e->part));
     json_object_set_new(o, "parts", index_number(e->parts));
     json_object_set_new(o, "part_of", json_string(case_part_name(c, output)));
+    json_object_set_new(o, "finite", index_number(e->finite));
     json_object_set_new(o, "got", number(e->got));
     json_object_set_new(o, "want", number(e->want));
     json_object_set_new(o, "tolerance", number(e->tolerance));

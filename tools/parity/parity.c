@@ -1,5 +1,6 @@
 #include "parity.h"
 #include "commands.h"
+#include "norm.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -36,9 +37,9 @@ static int parse_suite(const struct cli_command *self, const char *text, enum ca
 static int parse_norm(const struct cli_command *self, const char *text, bool *all, clnorm_norm *norm)
 {
     *all = !text || !strcmp(text, "all");
-    if (*all || case_norm_parse(text, norm))
+    if (*all || norm_parse(text, norm))
         return CLI_OK;
-    return cli_error(self, "--norm is '%s' and must be batch, layer, group, instance, rms or all", text);
+    return cli_error(self, "--norm is '%s' and must be " NORM_NAMES ", or all", text);
 }
 
 /* OUTPUT or OUTPUT:nan */

@@ -56,7 +56,6 @@ static int set_problem(struct run *r)
                          flat ? "2: (N, D)" : "3 to 5: N, C and 1 to 3 of space");
     bool last = r->options.layout == CLNORM_NSC;
     r->desc = defaults;
-    r->desc.norm = r->options.norm;
     r->desc.layout = r->options.layout;
     r->desc.eps = r->options.eps;
     r->desc.n = (int64_t)x->shape[0];
@@ -64,7 +63,49 @@ static int set_problem(struct run *r)
     r->desc.spatial_dims = x->dims - 2;
     for (int i = 0; i < r->desc.spatial_dims; i++)
         r->desc.spatial[i] = (int64_t)x->shape[last ? i + 1 : i + 2];
+    char text[256];
+    if (!norm_complete(&r->options.norm, r->desc.c, r->desc.spatial_dims, NORM_GROUPS_OPTION, NORM_DIMS_OPTION, text,
+                       sizeof text))
+        return cli_error(r->self, "%s", text);
+    norm_set_desc(&r->options.norm, &r->desc);
     return CLI_OK;
+}
+
+/* A vector of one value a channel, and what weight and bias look like, and statistics: the shapes in which other frameworks have
+ * them. */
+struct shape {
+    int dims;
+    size_t size[NPY_MAX_DIMS];
+};
+
+static struct shape channel_shape(const struct run *r)
+{
+    return (struct shape){1, {(size_t)r->desc.c}};
+}
+
+static struct shape weight_shape(const struct run *r)
+{
+    const struct npy *x = &r->arrays[IN_X].host;
+    struct shape s = {r->desc.normalized_dims, {0}};
+    if (!norm_is_of_rows(r->desc.norm))
+        return channel_shape(r);
+    for (int i = 0; i < s.dims; i++)
+        s.size[i] = x->shape[x->dims - s.dims + i];
+    return s;
+}
+
+static struct shape statistics_shape(const struct run *r)
+{
+    const struct npy *x = &r->arrays[IN_X].host;
+    struct shape s = {x->dims - r->desc.normalized_dims, {0}};
+    if (r->desc.norm == CLNORM_BATCH || r->options.mode == RUN_INFER)
+        return channel_shape(r);
+    if (!norm_is_of_rows(r->desc.norm))
+        return (struct shape){2,
+                              {(size_t)r->desc.n, (size_t)(r->desc.norm == CLNORM_GROUP ? r->desc.groups : r->desc.c)}};
+    for (int i = 0; i < s.dims; i++)
+        s.size[i] = x->shape[i];
+    return s;
 }
 
 static int check_shape(struct run *r, enum run_input input, int dims, const size_t *shape)
@@ -86,11 +127,16 @@ static int read_inputs(struct run *r)
         struct npy *a = &r->arrays[i].host;
         if (!npy_read(r->options.paths[i], a, message, sizeof message))
             return cli_error(r->self, "%s", message);
-        size_t c = (size_t)r->desc.c; /* set by x, which comes first */
-        const struct npy *x = &r->arrays[IN_X].host;
-        int code = i == IN_X    ? set_problem(r)
-                   : i == IN_DY ? check_shape(r, IN_DY, x->dims, x->shape)
-                                : check_shape(r, (enum run_input)i, 1, &c);
+        const struct npy *x = &r->arrays[IN_X].host; /* comes first */
+        int code = CLI_OK;
+        if (i == IN_X) {
+            code = set_problem(r);
+        } else if (i == IN_DY) {
+            code = check_shape(r, IN_DY, x->dims, x->shape);
+        } else {
+            const struct shape s = i == IN_WEIGHT || i == IN_BIAS ? weight_shape(r) : channel_shape(r);
+            code = check_shape(r, (enum run_input)i, s.dims, s.size);
+        }
         if (code != CLI_OK)
             return code;
     }
@@ -124,12 +170,15 @@ static int make_result(struct run *r, int which, int dims, const size_t *shape)
 static int make_results(struct run *r)
 {
     const struct npy *x = &r->arrays[IN_X].host;
-    size_t c = (size_t)r->desc.c;
     bool backward = r->options.mode == RUN_BACKWARD;
-    int first = backward ? OUT_DWEIGHT : OUT_MEAN, last = backward ? OUT_DBIAS : OUT_RSTD;
+    const struct shape s = backward ? weight_shape(r) : statistics_shape(r);
+    int first = backward                     ? OUT_DWEIGHT
+                : r->desc.norm == CLNORM_RMS ? OUT_RSTD /* it has no mean, and no variance about one */
+                                             : OUT_MEAN;
+    int last = backward ? OUT_DBIAS : OUT_RSTD;
     int code = make_result(r, backward ? OUT_DX : OUT_Y, x->dims, x->shape);
     for (int i = first; i <= last && code == CLI_OK; i++)
-        code = make_result(r, i, 1, &c);
+        code = make_result(r, i, s.dims, s.size);
     return code;
 }
 

@@ -8,11 +8,11 @@
 
 /* The options as they were typed. */
 struct typed {
-    char *norm, *mode, *layout, *eps, *momentum, *variance, *average, *count;
+    struct norm_typed norm;
+    char *mode, *layout, *eps, *momentum, *variance, *average, *count;
     int frozen;
 };
 
-static const char *const norms[] = {"batch", NULL};
 static const char *const modes[] = {"train", "infer", "backward", NULL};
 static const char *const layouts[] = {"nc", "ncs", "nsc", NULL};
 static const char *const variances[] = {"biased", "unbiased", NULL};
@@ -68,19 +68,18 @@ static bool parse_count(const struct cli_command *self, const char *option, cons
 
 static bool parse_typed(struct run_options *o, const struct cli_command *self, const struct typed *t)
 {
-    int norm, mode, layout, variance, average;
+    int mode, layout, variance, average;
     if (!t->mode || !t->layout) {
         cli_error(self, "--%s is missing (try clnorm run --help)", t->mode ? "layout" : "mode");
         return false;
     }
-    if (!parse_name(self, "norm", t->norm, norms, &norm) || !parse_name(self, "mode", t->mode, modes, &mode) ||
+    if (!norm_typed_parse(&t->norm, self, &o->norm) || !parse_name(self, "mode", t->mode, modes, &mode) ||
         !parse_name(self, "layout", t->layout, layouts, &layout) ||
         !parse_name(self, "variance", t->variance, variances, &variance) ||
         !parse_name(self, "average", t->average, averages, &average) || !parse_float(self, "eps", t->eps, &o->eps) ||
         !parse_float(self, "momentum", t->momentum, &o->running.momentum) ||
         !parse_count(self, "count", t->count, &o->running.count))
         return false;
-    o->norm = (clnorm_norm)norm;
     o->mode = (enum run_mode)mode;
     o->layout = (clnorm_layout)layout;
     o->running.variance = (clnorm_variance)variance;
@@ -105,6 +104,12 @@ static bool check_together(const struct run_options *o, const struct cli_command
         wrong = "--dy is given; it goes with --mode backward alone";
     else if (o->mode != RUN_BACKWARD && o->frozen)
         wrong = "--frozen is given; it goes with --mode backward alone";
+    else if ((mean || var) && !norm_has_running(o->norm.norm))
+        wrong = "running statistics are given; batch and instance norm alone have them";
+    else if (o->mode == RUN_INFER && !norm_has_running(o->norm.norm))
+        wrong = "--mode is infer; this norm does the same in training and inference: --mode train";
+    else if (o->frozen && !norm_has_running(o->norm.norm))
+        wrong = "--frozen is given; batch and instance norm alone have running statistics";
     else if (mean != var)
         wrong = mean ? "--running-var is missing; it must be given with --running-mean"
                      : "--running-mean is missing; it must be given with --running-var";
@@ -139,14 +144,15 @@ bool run_options_parse(struct run_options *o, const struct cli_command *self, in
     o->eps = defaults.eps;
     o->running = running;
     struct poptOption table[] = {
-        {"norm", 0, POPT_ARG_STRING, &t.norm, 0, "the norm: batch (the default)", "NORM"},
+        NORM_OPTIONS(&t.norm, "batch (the default), layer, group, instance or rms"),
         {"mode", 0, POPT_ARG_STRING, &t.mode, 0, "train, infer or backward", "MODE"},
         {"layout", 0, POPT_ARG_STRING, &t.layout, 0, "nc = (N, D), ncs = N x C x spatial, nsc = N x spatial x C",
          "LAYOUT"},
         {"x", 0, POPT_ARG_STRING, &o->paths[IN_X], 0, "input (.npy of little-endian f32, as all others)", "FILE"},
         {"dy", 0, POPT_ARG_STRING, &o->paths[IN_DY], 0, "backward: gradient of y, of x's shape", "FILE"},
-        {"weight", 0, POPT_ARG_STRING, &o->paths[IN_WEIGHT], 0, "weight per channel (else 1)", "FILE"},
-        {"bias", 0, POPT_ARG_STRING, &o->paths[IN_BIAS], 0, "bias per channel (else 0)", "FILE"},
+        {"weight", 0, POPT_ARG_STRING, &o->paths[IN_WEIGHT], 0,
+         "weight: one a channel, or of the normalized dimensions (else 1)", "FILE"},
+        {"bias", 0, POPT_ARG_STRING, &o->paths[IN_BIAS], 0, "bias, likewise (else 0)", "FILE"},
         {"running-mean", 0, POPT_ARG_STRING, &o->paths[IN_RUNNING_MEAN], 0,
          "train: to be updated; infer and frozen: to be used", "FILE"},
         {"running-var", 0, POPT_ARG_STRING, &o->paths[IN_RUNNING_VAR], 0, "the variance that goes with it", "FILE"},
@@ -168,7 +174,8 @@ bool run_options_parse(struct run_options *o, const struct cli_command *self, in
         *exit_code = CLI_USAGE;
         ok = false;
     }
-    char *strings[] = {t.norm, t.mode, t.layout, t.eps, t.momentum, t.variance, t.average, t.count};
+    norm_typed_free(&t.norm);
+    char *strings[] = {t.mode, t.layout, t.eps, t.momentum, t.variance, t.average, t.count};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         free(strings[i]);
     return ok;

@@ -2,7 +2,7 @@
 #ifndef CLNORM_TOOLS_RUN_OPTIONS_H
 #define CLNORM_TOOLS_RUN_OPTIONS_H
 
-#include "cli.h"
+#include "norm_options.h"
 
 enum run_mode { RUN_TRAIN, RUN_INFER, RUN_BACKWARD };
 
@@ -11,7 +11,7 @@ enum run_input { IN_X, IN_DY, IN_WEIGHT, IN_BIAS, IN_RUNNING_MEAN, IN_RUNNING_VA
 
 struct run_options {
     enum run_mode mode;
-    clnorm_norm norm;
+    struct norm_choice norm; /* to be completed by x's shape */
     clnorm_layout layout;
     float eps;
     clnorm_running running;
