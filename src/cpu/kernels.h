@@ -63,6 +63,13 @@ struct cln_gather {
     double *dweight, *dbias;
 };
 
+/* Two sums of `count` rows of `length` values: what statistics or dots gave. */
+struct cln_row_sums {
+    uint64_t count;
+    double length;
+    const double *first, *second;
+};
+
 /* Bytes moved per element: statistics 4, dots 8, apply 8, gradient 12, beside the weights, which stay in the cache; scalars: a plane
  * a row.
  *     y = ((x − m) − c)·a·weight + bias        dx = a·weight·dy + (q·((x − m) − c) + b) */
@@ -76,6 +83,10 @@ struct cln_rows_kernels {
     /* dx may be NULL, or dy */
     void (*gradient)(const float *x, const float *dy, float *dx, const struct cln_rows *rows,
                      const struct cln_scalars *k, const struct cln_gather *sums);
+    /* What rows are normalized with, of their statistics, and the slopes q and r of their gradient, of their dots. */
+    void (*finish)(const struct cln_row_sums *sums, int centred, float eps, float *m, float *c, float *rstd,
+                   float *var);
+    void (*slopes)(const struct cln_row_sums *sums, int centred, const float *rstd, float *q, float *r);
 };
 
 struct cln_cpu_kernels {
