@@ -122,12 +122,28 @@ INLINE double sum_end(struct sum *t)
 
 /* ---- statistics: 5 operations (short rows 7) and 4 bytes an element ---- */
 
+/* Of a row a lane, of which n are wanted; cln_moments_about without branches. */
+INLINE void moments_of(vec pivot, vec sum, vec squares, uint64_t length, size_t n, double *mean, double *m2)
+{
+    float p[LANES], s[LANES], q[LANES];
+    double means[LANES], rests[LANES], count = (double)length;
+    store(p, pivot);
+    store(s, sum);
+    store(q, squares);
+    for (size_t r = 0; r < LANES; r++) {
+        double total = (double)s[r], offset = total / count, rest = (double)q[r] - total * offset;
+        means[r] = (double)p[r] + offset;
+        rests[r] = rest < 0.0 ? 0.0 : rest; /* rounding; a NaN stays */
+    }
+    memcpy(mean, means, n * sizeof *mean);
+    memcpy(m2, rests, n * sizeof *m2);
+}
+
 /* Of n ≤ LANES short rows: their mean, about their first elements, is the pivot. */
 static void short_moments(const float *x, size_t n, const struct cln_rows *rows, double *mean, double *m2)
 {
     vec s[LANES], q[LANES];
-    float pivot[LANES] = {0}, first[LANES] = {0}, squares[LANES];
-    double length = (double)rows->length;
+    float pivot[LANES], first[LANES] = {0};
     for (size_t r = 0; r < LANES; r++) {
         s[r] = q[r] = splat(0.0f);
         if (r < n) {
@@ -135,20 +151,81 @@ static void short_moments(const float *x, size_t n, const struct cln_rows *rows,
             s[r] = run_sum(x + r * rows->stride, rows->length, splat(first[r]));
         }
     }
-    store(pivot, load(first) + sums_of_rows(s) / splat((float)length));
+    store(pivot, load(first) + sums_of_rows(s) / splat((float)rows->length));
     for (size_t r = 0; r < n; r++)
         q[r] = run_squares(x + r * rows->stride, rows->length, splat(pivot[r]), &s[r]);
-    store(first, sums_of_rows(s));
-    store(squares, sums_of_rows(q));
-    double means[LANES], rests[LANES];
-    for (size_t r = 0; r < LANES; r++) {
-        double sum = (double)first[r], offset = sum / length, rest = (double)squares[r] - sum * offset;
-        means[r] = (double)pivot[r] + offset;
-        rests[r] = rest < 0.0 ? 0.0 : rest; /* rounding; a NaN stays */
-    }
-    memcpy(mean, means, n * sizeof *mean);
-    memcpy(m2, rests, n * sizeof *m2);
+    moments_of(load(pivot), sums_of_rows(s), sums_of_rows(q), rows->length, n, mean, m2);
 }
+
+/* ---- tiny rows: less than a vector long, a lane each ---- */
+
+/* Laid out at a time, long before they are loaded as vectors: those would wait for single stores. */
+enum { TINY = 8 * LANES };
+struct tiny {
+    float value[TINY / LANES][LANES][LANES]; /* of each register of rows, each element: a row a lane */
+};
+
+/* The values of n ≤ TINY rows; lanes without a row are 0. */
+static void lanes_of_rows(const float *x, size_t n, size_t length, size_t stride, struct tiny *to)
+{
+    for (size_t begin = 0; begin < n; begin += LANES) {
+        float(*value)[LANES] = to->value[begin / LANES];
+        size_t rows = least(LANES, n - begin);
+        if (rows < LANES)
+            memset(value, 0, sizeof to->value[0]);
+        for (size_t i = 0; i < length; i++) {
+            const float *from = x + begin * stride + i;
+            if (rows == LANES) {
+                for (size_t r = 0; r < LANES; r++)
+                    value[i][r] = from[r * stride];
+            } else {
+                for (size_t r = 0; r < rows; r++)
+                    value[i][r] = from[r * stride];
+            }
+        }
+    }
+}
+
+/* Σ(x − p) and Σ(x − p)², two chains each. */
+INLINE vec tiny_squares(const float (*x)[LANES], size_t length, vec p, vec *sum)
+{
+    vec s[2] = {{0}}, q[2] = {{0}};
+    for (size_t i = 0; i < length; i++) {
+        vec d = load(x[i]) - p;
+        s[i % 2] += d;
+        q[i % 2] += d * d;
+    }
+    *sum = s[0] + s[1];
+    return q[0] + q[1];
+}
+
+/* Of n ≤ TINY rows. */
+static void tiny_statistics(const float *x, size_t n, const struct cln_rows *rows, int centred, double *mean,
+                            double *m2)
+{
+    struct tiny t;
+    lanes_of_rows(x, n, rows->length, rows->stride, &t);
+    for (size_t r = 0; r < n; r += LANES) {
+        const float(*values)[LANES] = (const float(*)[LANES])t.value[r / LANES];
+        vec pivot = splat(0.0f), sum, squares;
+        size_t some = least(LANES, n - r);
+        if (centred) {
+            tiny_squares(values, rows->length, load(values[0]), &sum);
+            pivot = load(values[0]) + sum / splat((float)rows->length);
+        }
+        squares = tiny_squares(values, rows->length, pivot, &sum);
+        if (centred) {
+            moments_of(pivot, sum, squares, rows->length, some, mean + r, m2 + r);
+        } else {
+            float q[LANES];
+            store(q, squares);
+            for (size_t l = 0; l < some; l++)
+                m2[r + l] = (double)q[l];
+        }
+    }
+}
+
+/* ---- rows ---- */
 
 static double row_squares(const float *x, size_t n)
 {
@@ -173,13 +250,22 @@ static void short_squares(const float *x, size_t n, const struct cln_rows *rows,
 
 static void statistics(const float *x, const struct cln_rows *rows, int centred, double *mean, double *m2)
 {
-    int is_short = rows->length <= SHORT;
-    for (uint64_t j = 0; j < rows->count; j += is_short ? LANES : 1) {
+    for (uint64_t j = 0; rows->length == 1 && j < rows->count; j++) { /* its own mean */
+        double value = (double)x[j * rows->stride];
+        mean[j] = centred ? value : 0.0;
+        m2[j] = centred ? value - value : value * value;
+    }
+    if (rows->length == 1)
+        return;
+    uint64_t step = rows->length < LANES ? TINY : rows->length <= SHORT ? LANES : 1;
+    for (uint64_t j = 0; j < rows->count; j += step) {
         const float *row = x + j * rows->stride;
-        size_t n = least(LANES, rows->count - j);
-        if (is_short && centred)
+        size_t n = least(step, rows->count - j);
+        if (rows->length < LANES)
+            tiny_statistics(row, n, rows, centred, mean + j, m2 + j);
+        else if (rows->length <= SHORT && centred)
             short_moments(row, n, rows, mean + j, m2 + j);
-        else if (is_short)
+        else if (rows->length <= SHORT)
             short_squares(row, n, rows, m2 + j);
         else
             m2[j] = row_squares(row, rows->length);
@@ -189,6 +275,42 @@ static void statistics(const float *x, const struct cln_rows *rows, int centred,
 }
 
 /* ---- sums for backward: 6 operations and 8 bytes an element ---- */
+
+/* Of n ≤ TINY rows from row `first` on, which x and dy are at. */
+static void tiny_dots(const float *x, const float *dy, size_t n, const struct cln_rows *rows, uint64_t first,
+                      const struct cln_scalars *k, double *sum_g, double *sum_gd)
+{
+    struct tiny value, grad, weight;
+    size_t length = rows->length;
+    int weights_differ = rows->weight && rows->cycle > 1; /* from row to row */
+    lanes_of_rows(x, n, length, rows->stride, &value);
+    lanes_of_rows(dy, n, length, rows->stride, &grad);
+    if (weights_differ) {
+        float w[TINY * LANES];
+        for (size_t r = 0; r < n; r++)
+            memcpy(w + r * length, weights_of(rows, rows->weight, first + r), length * sizeof *w);
+        lanes_of_rows(w, n, length, length, &weight);
+    }
+    for (size_t r = 0; r < n; r += LANES) {
+        size_t some = least(LANES, n - r), at = first + r;
+        vec zero = splat(0.0f), m = load_lanes(k->m + at, some, zero), c = load_lanes(k->c + at, some, zero);
+        vec a[2] = {{0}}, b[2] = {{0}};
+        float sums[2][LANES];
+        for (size_t i = 0; i < length; i++) {
+            vec g = load(grad.value[r / LANES][i]);
+            if (rows->weight)
+                g *= weights_differ ? load(weight.value[r / LANES][i]) : splat(rows->weight[i]);
+            a[i % 2] += g;
+            b[i % 2] += g * ((load(value.value[r / LANES][i]) - m) - c);
+        }
+        store(sums[0], a[0] + a[1]);
+        store(sums[1], b[0] + b[1]);
+        for (size_t l = 0; l < some; l++) {
+            sum_g[r + l] = (double)sums[0][l];
+            sum_gd[r + l] = (double)sums[1][l];
+        }
+    }
+}
 
 INLINE void dots_as(const float *x, const float *dy, const struct cln_rows *rows, const struct cln_scalars *k,
                     double *sum_g, double *sum_gd, int weighted)
@@ -230,6 +352,11 @@ INLINE void dots_as(const float *x, const float *dy, const struct cln_rows *rows
 static void dots(const float *x, const float *dy, const struct cln_rows *rows, const struct cln_scalars *k,
                  double *sum_g, double *sum_gd)
 {
+    for (uint64_t j = 0; rows->length < LANES && j < rows->count; j += TINY)
+        tiny_dots(x + j * rows->stride, dy + j * rows->stride, least(TINY, rows->count - j), rows, j, k, sum_g + j,
+                  sum_gd + j);
+    if (rows->length < LANES)
+        return;
     if (rows->weight)
         dots_as(x, dy, rows, k, sum_g, sum_gd, 1);
     else

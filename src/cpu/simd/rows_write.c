@@ -46,7 +46,8 @@ INLINE void apply_affine(const float *x, float *y, const struct cln_rows *rows, 
 
 static void apply(const float *x, float *y, const struct cln_rows *rows, const struct cln_scalars *k)
 {
-    if (rows->length < NARROW && rows->stride == rows->length)
+    int whole = rows->length % LANES == 0 && elements_before_line(y, LANES) == 0; /* vectors, on lines of y */
+    if (rows->length < NARROW && rows->stride == rows->length && !whole)
         CLN_SIMD(rows_apply_narrow)(x, y, rows, k);
     else if (rows->streaming && rows->ahead)
         apply_affine(x, y, rows, k, 1, rows->ahead);
