@@ -18,6 +18,7 @@ enum {
     TILE = 1 << 13,     /* elements of a tile that is in the nearest cache when it is written, */
     BACKWARD_TILE = 1 << 15, /* and of one that has to have enough rows for a chain */
     MOST_COLUMN = 1024,
+    GROUP = 1 << 21,  /* elements that are summed up, then written: what is in the last cache by then */
     WEIGHTS = 1 << 12 /* added up by one task */
 };
 
@@ -63,7 +64,12 @@ struct cln_rows_grid cln_rows_grid_make(const struct cln_view *v, int backward, 
     g.tile = tile_of(v, backward);
     g.split = g.blocks * g.bands < ENOUGH_TASKS && cln_view_elements(v) > SMALL;
     if (g.split) {
-        uint64_t pieces = least(most(1, MOST_PIECES / most(1, v->groups)), most(1, v->inners / LEAST_PIECE));
+        g.group = most(1, least(g.samples, GROUP / (v->cycle * v->inners)));
+        if (gathers && g.samples < SHARE) /* too few for sums of every weight: memory is read twice */
+            g.group = g.samples;
+        else if (g.group > CHAIN)
+            g.group -= g.group % CHAIN;
+        uint64_t pieces = least(divide_up(MOST_PIECES, g.group * v->cycle), most(1, v->inners / LEAST_PIECE));
         g.piece = divide_up(divide_up(v->inners, pieces), 16) * 16;
         g.pieces = divide_up(v->inners, g.piece);
         g.column = divide_up(divide_up(v->inners * v->cycle, MOST_PIECES), 64) * 64;
@@ -75,14 +81,18 @@ struct cln_rows_grid cln_rows_grid_make(const struct cln_view *v, int backward, 
 
 enum { SUMS = 2, SCALARS = 5 };
 
-/* PARTIALS, not split: double[blocks][SUMS][weights]; split: double[SUMS][rows · pieces], float[SCALARS][rows]. */
+/* PARTIALS, not split: double[blocks][SUMS][weights]; split: double[SUMS][rows of a group · pieces], double[SUMS][weights] if there
+ * are several groups, float[SCALARS][rows]. */
 size_t cln_rows_partials_bytes(const struct cln_view *v)
 {
-    uint64_t samples = v->groups / v->cycle, whole = blocks_of(samples, 1) * SUMS * v->weights * sizeof(double);
-    if (v->cycle >= ENOUGH_TASKS)
-        return (size_t)whole;
+    uint64_t samples = v->groups / v->cycle, blocks = blocks_of(samples, 1), sums = SUMS * v->weights * sizeof(double);
+    if (v->cycle >= ENOUGH_TASKS) /* never split */
+        return (size_t)(blocks * sums);
     uint64_t rows = least(samples, ENOUGH_TASKS * SHARE) * v->cycle;
-    return (size_t)most(whole, most(rows, MOST_PIECES) * SUMS * sizeof(double) + rows * SCALARS * sizeof(float));
+    uint64_t split = most(2 * rows, 2 * MOST_PIECES) * SUMS * sizeof(double) + rows * SCALARS * sizeof(float) +
+                     (samples < SHARE ? 0 : sums);
+    int large = v->cycle == 1 && blocks < ENOUGH_TASKS && v->weights > SMALL; /* always split */
+    return (size_t)most(split, large ? 0 : blocks * sums);
 }
 
 struct call {
@@ -91,6 +101,7 @@ struct call {
     const struct cln_rows_kernels *kernels;
     struct cln_rows_grid grid;
     int backward, streaming;
+    uint64_t sample, samples; /* split: those of the group that is being worked on */
 };
 
 static float *floats(const struct cln_op *op, enum cln_role role)
@@ -265,13 +276,24 @@ static void weights_task(void *context, size_t i)
 static double *piece_sums(const struct call *call, int plane)
 {
     double *all = call->op->role[CLN_PARTIALS].handle;
-    return all + (uint64_t)plane * call->op->view.groups * call->grid.pieces;
+    return all + (uint64_t)plane * call->grid.group * call->grid.cycle * call->grid.pieces;
+}
+
+static int is_one_group(const struct call *call)
+{
+    return call->grid.group == call->grid.samples;
+}
+
+/* Sums of the weights over the groups so far. */
+static double *weight_sums(const struct call *call, int plane)
+{
+    return piece_sums(call, SUMS) + (is_one_group(call) ? 0 : (uint64_t)plane * call->op->view.weights);
 }
 
 /* Scalars of the rows that have the weights of row `k` of a sample, one after the other. */
 static float *split_scalars(const struct call *call, int plane, uint64_t k)
 {
-    void *end = piece_sums(call, SUMS);
+    void *end = weight_sums(call, call->backward ? SUMS : 0);
     return (float *)end + (uint64_t)plane * call->op->view.groups + k * call->grid.samples;
 }
 
@@ -279,7 +301,8 @@ static void piece_task(void *context, size_t i)
 {
     const struct call *call = context;
     const struct cln_op *op = call->op;
-    uint64_t row = i / call->grid.pieces, first = i % call->grid.pieces * call->grid.piece;
+    uint64_t row = call->sample * call->grid.cycle + i / call->grid.pieces;
+    uint64_t first = i % call->grid.pieces * call->grid.piece;
     struct cln_rows rows = rows_at(call, row, 1);
     uint64_t at = row * rows.stride + first;
     double *s = piece_sums(call, 0) + i, *t = piece_sums(call, 1) + i;
@@ -288,8 +311,7 @@ static void piece_task(void *context, size_t i)
     if (!call->backward) {
         read_rows(call, floats(op, CLN_X) + at, &rows, s, t);
     } else {
-        struct cln_statistic of = cln_statistic_of(op, row);
-        struct cln_scalars k = {.m = &of.m, .c = &of.c};
+        struct cln_scalars k = source_of(op, row);
         call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, &rows, &k, s, t);
     }
 }
@@ -297,7 +319,7 @@ static void piece_task(void *context, size_t i)
 static struct cln_statistic merge_pieces(const struct call *call, uint64_t row)
 {
     struct cln_moments total = {0};
-    uint64_t length = call->grid.length, first = row * call->grid.pieces;
+    uint64_t length = call->grid.length, first = (row - call->sample * call->grid.cycle) * call->grid.pieces;
     for (uint64_t i = 0; i < call->grid.pieces; i++) {
         double count = (double)least(call->grid.piece, length - i * call->grid.piece);
         struct cln_moments part = {count, piece_sums(call, 0)[first + i], piece_sums(call, 1)[first + i]};
@@ -309,14 +331,14 @@ static struct cln_statistic merge_pieces(const struct call *call, uint64_t row)
 static void merge_rows(const struct call *call)
 {
     const struct cln_op *op = call->op;
-    uint64_t pieces = call->grid.pieces;
-    for (uint64_t row = 0; row < op->view.groups; row++) {
+    uint64_t pieces = call->grid.pieces, first = call->sample * call->grid.cycle;
+    for (uint64_t row = first; row < first + call->samples * call->grid.cycle; row++) {
         uint64_t k = row % call->grid.cycle, j = row / call->grid.cycle;
         struct cln_statistic s = call->backward ? cln_statistic_of(op, row) : merge_pieces(call, row);
         struct cln_slope slope = {0};
         if (call->backward && cln_bound(op, CLN_DX)) {
             double sum_g = 0.0, sum_gd = 0.0;
-            for (uint64_t i = row * pieces; i < (row + 1) * pieces; i++) {
+            for (uint64_t i = (row - first) * pieces; i < (row - first + 1) * pieces; i++) {
                 sum_g += piece_sums(call, 0)[i];
                 sum_gd += piece_sums(call, 1)[i];
             }
@@ -330,27 +352,45 @@ static void merge_rows(const struct call *call)
     }
 }
 
-static void put_sums(const struct cln_op *op, enum cln_role role, const double *sums, uint64_t first, uint64_t count)
+/* What the groups add up to, which ends with the last one. */
+static void put_sums(const struct call *call, int plane, double *sums, uint64_t first, uint64_t count)
 {
-    for (uint64_t i = 0; cln_bound(op, role) && i < count; i++)
-        floats(op, role)[first + i] = (float)sums[i];
+    const struct cln_op *op = call->op;
+    enum cln_role role = plane == 0 ? CLN_DWEIGHT : CLN_DBIAS;
+    int last = call->sample + call->samples == call->grid.samples;
+    double *total = is_one_group(call) ? NULL : weight_sums(call, plane) + first;
+    float *out = floats(op, role) ? floats(op, role) + first : NULL;
+    if (!out)
+        return;
+    if (call->sample > 0) {
+        for (uint64_t i = 0; i < count; i++)
+            total[i] += sums[i];
+    } else if (!last) {
+        memcpy(total, sums, (size_t)count * sizeof *total);
+    } else {
+        total = sums;
+    }
+    for (uint64_t i = 0; last && i < count; i++)
+        out[i] = (float)total[i];
 }
 
-/* The same columns of all rows that have the same weights. */
+/* The same columns of all rows of the group that have the same weights. */
 static void column_task(void *context, size_t i)
 {
     const struct call *call = context;
     const struct cln_op *op = call->op;
     const struct cln_rows_grid *g = &call->grid;
-    uint64_t k = i / g->columns, first = i % g->columns * g->column, at = k * g->length + first;
-    struct cln_rows rows = rows_at(call, 0, g->samples);
-    struct cln_scalars scalars = {split_scalars(call, 0, k), split_scalars(call, 1, k), split_scalars(call, 2, k),
-                                  split_scalars(call, 3, k), split_scalars(call, 4, k)};
+    uint64_t k = i / g->columns, first = i % g->columns * g->column, weight = k * g->length + first;
+    struct cln_rows rows = rows_at(call, 0, call->samples);
+    struct cln_scalars scalars = {split_scalars(call, 0, k) + call->sample, split_scalars(call, 1, k) + call->sample,
+                                  split_scalars(call, 2, k) + call->sample, split_scalars(call, 3, k) + call->sample,
+                                  split_scalars(call, 4, k) + call->sample};
     rows.length = least(g->column, g->length - first);
     rows.stride = g->cycle * g->length;
     rows.cycle = 1;
-    rows.weight = rows.weight ? rows.weight + at : NULL;
-    rows.bias = rows.bias ? rows.bias + at : NULL;
+    rows.weight = rows.weight ? rows.weight + weight : NULL;
+    rows.bias = rows.bias ? rows.bias + weight : NULL;
+    uint64_t at = call->sample * rows.stride + weight;
     if (!call->backward) {
         call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, &rows, &scalars);
     } else {
@@ -358,8 +398,8 @@ static void column_task(void *context, size_t i)
         struct cln_gather sums = {cln_bound(op, CLN_DWEIGHT) ? dweight : NULL, cln_bound(op, CLN_DBIAS) ? dbias : NULL};
         float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL;
         call->kernels->gradient(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, dx, &rows, &scalars, &sums);
-        put_sums(op, CLN_DWEIGHT, dweight, at, rows.length);
-        put_sums(op, CLN_DBIAS, dbias, at, rows.length);
+        put_sums(call, 0, dweight, weight, rows.length);
+        put_sums(call, 1, dbias, weight, rows.length);
     }
     if (call->streaming)
         cln_cpu_stream_end();
@@ -389,13 +429,17 @@ static void run_whole(const struct call *call, enum cln_parallel_hint hint, int 
         cln_parallel((size_t)divide_up(call->op->view.weights, WEIGHTS), last, weights_task, context);
 }
 
-static void run_split(const struct call *call)
+static void run_split(struct call *call)
 {
-    void *context = (void *)(uintptr_t)call;
-    if (!call->backward || cln_bound(call->op, CLN_DX))
-        cln_parallel((size_t)(call->op->view.groups * call->grid.pieces), CLN_ON, piece_task, context);
-    merge_rows(call);
-    cln_parallel((size_t)(call->grid.cycle * call->grid.columns), CLN_LAST, column_task, context);
+    const struct cln_rows_grid *g = &call->grid;
+    for (call->sample = 0; call->sample < g->samples; call->sample += g->group) {
+        call->samples = least(g->group, g->samples - call->sample);
+        if (!call->backward || cln_bound(call->op, CLN_DX))
+            cln_parallel((size_t)(call->samples * g->cycle * g->pieces), CLN_ON, piece_task, call);
+        merge_rows(call);
+        int last = call->sample + call->samples == g->samples;
+        cln_parallel((size_t)(g->cycle * g->columns), last ? CLN_LAST : CLN_ON, column_task, call);
+    }
 }
 
 size_t cln_rows_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
@@ -406,12 +450,14 @@ size_t cln_rows_explain(char *text, size_t bytes, const struct cln_cpu_plan *pla
                *out = backward ? "dx" : "y";
     enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
     const char *past = cln_cpu_streams(plan, cln_view_elements(view), writing) ? ", stored past the cache" : "";
+    int once = g.group * g.cycle * g.length <= GROUP;
     if (g.split)
         return (size_t)snprintf(
             text, bytes,
-            "%s: %s read twice, %s written once%s: few long rows are summed up in %llu pieces each, "
-            "then %llu columns at a time are written\n",
-            what, in, out, past, (unsigned long long)g.pieces, (unsigned long long)g.column);
+            "%s: %s read %s, %s written once%s: few long rows, %llu at a time, are summed up in %llu "
+            "pieces each, then %llu columns at a time are written\n",
+            what, in, once ? "once from memory and once from the cache" : "twice", out, past,
+            (unsigned long long)(g.group * g.cycle), (unsigned long long)g.pieces, (unsigned long long)g.column);
     return (size_t)snprintf(text, bytes,
                             "%s: %s read once from memory and once from the cache, %s written once%s: tiles of %llu "
                             "rows go through all steps one by one, in %llu blocks\n",

@@ -2,7 +2,8 @@
  *
  * A row goes through everything while it is in the cache: memory is read once. A task has a block of samples (a sample: as many rows as
  * there are until the weights repeat), or a band of the rows of each of them; the sums of dweight and dbias are kept a block, and
- * blocks are added up in order. Few long rows are split: pieces of rows are summed up, then pieces of columns are written. */
+ * blocks are added up in order. Few long rows are split: pieces of some rows are summed up, then pieces of their columns are written,
+ * while they are in the last cache. */
 #ifndef CLNORM_SRC_CPU_RUN_ROWS_H
 #define CLNORM_SRC_CPU_RUN_ROWS_H
 
@@ -15,7 +16,8 @@ struct cln_rows_grid {
     uint64_t bands, band;            /* rows of a band */
     uint64_t tile;                   /* rows that go through everything together */
     int split;
-    uint64_t pieces, piece;   /* split: elements of a row that are summed up by one task, */
+    uint64_t group;           /* split: samples that are summed up and then written, */
+    uint64_t pieces, piece;   /* elements of a row that are summed up by one task, */
     uint64_t columns, column; /* and that are written by one */
 };
 
