@@ -159,26 +159,38 @@ static uint64_t cache_bytes(void)
     return bytes ? bytes : 8u << 20; /* unknown: as a small machine's */
 }
 
-/* What a forward or backward call of the plan's n does, in two lines. */
-static int explain_call(char *text, size_t bytes, const clnorm_plan *plan, enum cln_step writing)
+/* What a call of the plan's n does, in three lines. */
+static int explain_call(char *text, size_t bytes, const clnorm_plan *plan, const char *what, enum cln_step writing,
+                        int with_statistics)
 {
     const struct cln_cpu_plan *impl = plan->impl;
     int backward = writing == CLN_STEP_BACKWARD_APPLY;
-    struct cln_grid g = cln_grid_make(&plan->view, backward ? 2 : 1);
-    const char *past = cln_cpu_streams(impl, cln_view_elements(&plan->view), writing) ? ", stored past the cache" : "";
-    const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
-               *out = backward ? "dx" : "y";
-    if (g.tiled)
-        return snprintf(
-            text, bytes,
-            "%s: %s read once from memory and once from the cache, %s written once%s: %llu bands of %u channels "
-            "go through all steps one by one\n",
-            what, in, out, past, (unsigned long long)g.bands, g.band);
-    return snprintf(text, bytes,
-                    "%s: %s read twice, %s written once%s: whole channels do not fit a core's cache; %llu bands of %u "
-                    "channels in %llu parts are read, then %llu chunks written\n",
-                    what, in, out, past, (unsigned long long)g.bands, g.band, (unsigned long long)cln_grid_parts(&g),
-                    (unsigned long long)g.chunks);
+    uint32_t tensors = backward ? 2 : 1, times = 1;
+    struct cln_grid g = cln_grid_make(&plan->view, tensors);
+    const char *told = "once";
+    char how[200];
+    if (!with_statistics) {
+        snprintf(how, sizeof how, "apply alone, for the statistics are there; %llu chunks are written",
+                 (unsigned long long)g.chunks);
+    } else if (g.tiled) {
+        told = "once from memory and once from the cache";
+        snprintf(how, sizeof how,
+                 "fused, for whole channels fit a core's cache; %llu bands of %u channels go through all steps one by "
+                 "one",
+                 (unsigned long long)g.bands, g.band);
+    } else {
+        told = "twice";
+        times = 2;
+        snprintf(how, sizeof how,
+                 "split, for whole channels do not fit a core's cache; %llu bands of %u channels in %llu parts are "
+                 "read, then %llu chunks written",
+                 (unsigned long long)g.bands, g.band, (unsigned long long)cln_grid_parts(&g),
+                 (unsigned long long)g.chunks);
+    }
+    return snprintf(text, bytes, "%s: %s\n  tensors: %s read %s, %s written once%s\n" CLN_EXPLAIN_BYTES "\n", what, how,
+                    backward ? "x and dy" : "x", told, backward ? "dx" : "y",
+                    cln_cpu_streams(impl, cln_view_elements(&plan->view), writing) ? ", stored past the cache" : "",
+                    (uint32_t)sizeof(float) * tensors * times, (uint32_t)sizeof(float));
 }
 
 static void explain(clnorm_plan *plan)
@@ -190,9 +202,11 @@ static void explain(clnorm_plan *plan)
         (size_t)snprintf(plan->explain, bytes, "cpu, %s, %s, %zu threads\n",
                          g.family == CLN_SEGMENTS ? "segments" : "columns", impl->kernels.name, cln_threads_count());
     if (n < bytes)
-        n += (size_t)explain_call(plan->explain + n, bytes - n, plan, CLN_STEP_APPLY);
+        n += (size_t)explain_call(plan->explain + n, bytes - n, plan, "forward", CLN_STEP_APPLY, 1);
     if (n < bytes)
-        explain_call(plan->explain + n, bytes - n, plan, CLN_STEP_BACKWARD_APPLY);
+        n += (size_t)explain_call(plan->explain + n, bytes - n, plan, "backward", CLN_STEP_BACKWARD_APPLY, 1);
+    if (n < bytes)
+        explain_call(plan->explain + n, bytes - n, plan, "infer", CLN_STEP_APPLY, 0);
 }
 
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
