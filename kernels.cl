@@ -21,7 +21,8 @@
 
 #pragma OPENCL FP_CONTRACT OFF
 
-/* Loop lengths. A chain of k equal terms can be off by k·u/2, so chains are short; a block shares a pivot. */
+/* Loop lengths. A chain of k equal terms can be off by k·u/2, so chains are short; a block shares a pivot.
+ * host/geometry.c has CHAIN, BLOCK and PIVOT_ELEMENTS too, to tell what is read twice. */
 #define CHAIN  8u          /* vectors added into one accumulator */
 #define CHAINS 8u          /* chains added up before they count as a stretch */
 #define BLOCK  32u         /* chains that share a pivot: 4 stretches */

@@ -1,5 +1,6 @@
 #include "opencl.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 struct cln_cutter cln_cl_cutter(const clnorm_device *device)
@@ -21,52 +22,113 @@ size_t cln_cl_partials_bytes(const clnorm_plan *plan)
     return (size_t)cln_geometry_partials(&plan->view, &cutter) * CLN_MOMENTS_PLANES * plan->view.groups * sizeof(float);
 }
 
-/* A call that reads `tensors` tensors: what it launches, and what that moves. */
-static size_t explain_call(char *text, size_t bytes, const clnorm_plan *plan, uint32_t tensors)
+/* ---- the text ---- */
+
+/* One call of a plan: of so many input tensors, in launches that are counted. */
+struct call {
+    clnorm_plan *plan;
+    struct cln_cutter cutter;
+    size_t used; /* of plan->explain */
+    uint32_t tensors;
+    int launches;
+};
+
+static void say(struct call *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct call *c, const char *format, ...)
 {
-    const struct cln_view *view = &plan->view;
-    struct cln_cutter cutter = cln_cl_cutter(plan->device);
-    struct cln_geometry fused, reduce = cln_geometry_reduce(view, &cutter), apply = cln_geometry_apply(view, &cutter);
-    const char *why_not = cln_geometry_fused(view, &cutter, tensors, &fused);
-    const char *what = tensors == 1 ? "forward" : "backward", *in = tensors == 1 ? "x" : "x and dy";
-    const char *out = tensors == 1 ? "y" : "dx", *family = view->family == CLN_SEGMENTS ? "segments" : "columns";
-    const char *past = cln_cl_streams(plan->device, view, tensors + 1) ? ", stored past the cache" : "";
-    const char *commit = tensors == 1 ? ", then groups_forward_commit for running statistics" : "";
-    int n;
-    if (!why_not)
-        n = snprintf(text, bytes,
-                     "%s: fused: %s_%s_fused (%llu work-groups of %u)%s; %s read once from memory and once from the "
-                     "cache, %s written once%s: %u bytes an element from memory\n",
-                     what, family, what, (unsigned long long)fused.work_groups, fused.work_group_size, commit, in, out,
-                     past, 4 * (tensors + 1));
-    else
-        n = snprintf(text, bytes,
-                     "%s: split, for %s: %s_%s (%llu work-groups of %u), groups_%s_finish (%u parts a group), "
-                     "%s_%s_apply (%llu)%s; %s read twice, %s written once%s: %u bytes an element\n",
-                     what, why_not, family, tensors == 1 ? "forward_statistics" : "backward_reduce",
-                     (unsigned long long)reduce.work_groups, reduce.work_group_size, what,
-                     cln_geometry_parts(view, &reduce), family, what, (unsigned long long)apply.work_groups, commit, in,
-                     out, past, 4 * (2 * tensors + 1));
-    return n > 0 ? (size_t)n : 0;
+    size_t left = sizeof c->plan->explain - c->used;
+    va_list list;
+    va_start(list, format);
+    int n = vsnprintf(c->plan->explain + c->used, left, format, list);
+    va_end(list);
+    c->used += n > 0 && (size_t)n < left ? (size_t)n : 0;
+}
+
+static void say_launch(struct call *c, enum cln_kernel kernel, const struct cln_geometry *g)
+{
+    char name[64];
+    cln_kernel_name(kernel, c->plan->view.family, name, sizeof name);
+    say(c, "%s  launch %d: %s, %llu work-groups of %u", c->launches ? "\n" : "", c->launches + 1, name,
+        (unsigned long long)g->work_groups, g->work_group_size);
+    if (g->fold > 1)
+        say(c, ", %u rows taken as one", g->fold);
+    c->launches++;
+}
+
+/* times: how often the inputs come from memory; again: what is read once more of them by then, as a part of all. */
+static void say_traffic(struct call *c, int times, double again)
+{
+    const char *in = c->tensors == 1 ? "x" : "x and dy", *out = c->tensors == 1 ? "y" : "dx";
+    uint32_t bytes = c->tensors * (uint32_t)sizeof(float);
+    say(c, "\n  tensors: %s read %s, %s written once%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n", in,
+        times == 2   ? "twice"
+        : again >= 1 ? "once from memory and once from the cache"
+                     : "once",
+        out, cln_cl_streams(c->plan->device, &c->plan->view, c->tensors + 1) ? ", stored past the cache" : "",
+        bytes * (uint32_t)times, (uint32_t)sizeof(float), bytes * again);
+}
+
+static void say_commit(struct call *c)
+{
+    struct cln_geometry g = cln_geometry_groups(&c->plan->view, c->cutter.tuning, 1);
+    say_launch(c, CLN_KERNEL_FORWARD_COMMIT, &g);
+    say(c, ", if there are running statistics");
+}
+
+static void say_fused(struct call *c, const struct cln_geometry *g)
+{
+    const struct cln_view *v = &c->plan->view;
+    int forward = c->tensors == 1, segments = v->family == CLN_SEGMENTS;
+    uint64_t groups = segments ? g->span : (uint64_t)g->span * g->lanes * c->cutter.tuning->columns_width;
+    uint64_t bytes = cln_view_count(v) * sizeof(float) * c->tensors * (groups < v->groups ? groups : v->groups);
+    say(c, "fused, for %llu tiles of %llu KiB (at most %u) stay in the cache and keep %u compute units busy\n",
+        (unsigned long long)g->tiles, (unsigned long long)(bytes + 1023) / 1024, c->cutter.tuning->fused_kib,
+        c->cutter.compute_units);
+    say_launch(c, forward ? CLN_KERNEL_FORWARD_FUSED : CLN_KERNEL_BACKWARD_FUSED, g);
+    if (forward)
+        say_commit(c);
+    say_traffic(c, 1, 1 + (forward ? cln_geometry_pivots(v, c->cutter.tuning, g) : 0));
+}
+
+static void say_split(struct call *c, const char *why_not_fused)
+{
+    const struct cln_view *v = &c->plan->view;
+    int forward = c->tensors == 1;
+    struct cln_geometry reduce = cln_geometry_reduce(v, &c->cutter), apply = cln_geometry_apply(v, &c->cutter);
+    uint32_t parts = cln_geometry_parts(v, &reduce);
+    struct cln_geometry finish = cln_geometry_groups(v, c->cutter.tuning, parts);
+    say(c, "split, for %s\n", why_not_fused);
+    say_launch(c, forward ? CLN_KERNEL_FORWARD_STATISTICS : CLN_KERNEL_BACKWARD_REDUCE, &reduce);
+    say_launch(c, forward ? CLN_KERNEL_FORWARD_FINISH : CLN_KERNEL_BACKWARD_FINISH, &finish);
+    say(c, ", which merge %u parts a group", parts);
+    say_launch(c, forward ? CLN_KERNEL_FORWARD_APPLY : CLN_KERNEL_BACKWARD_APPLY, &apply);
+    if (forward)
+        say_commit(c);
+    say_traffic(c, 2, forward ? cln_geometry_pivots(v, c->cutter.tuning, &reduce) : 0);
 }
 
 void cln_cl_explain(clnorm_plan *plan)
 {
-    struct cln_cutter cutter = cln_cl_cutter(plan->device);
-    struct cln_geometry apply = cln_geometry_apply(&plan->view, &cutter);
+    struct call c = {.plan = plan, .cutter = cln_cl_cutter(plan->device)};
+    struct cln_geometry g;
+    const struct cln_tuning *t = c.cutter.tuning;
     int segments = plan->view.family == CLN_SEGMENTS;
-    const char *family = segments ? "segments" : "columns";
-    size_t bytes = sizeof plan->explain;
-    int head = snprintf(
-        plan->explain, bytes, "%s, %s, vectors of %u, spans of up to %u; launch shape from: %s\n",
-        plan->device->info.id, family, segments ? cutter.tuning->segments_width : cutter.tuning->columns_width,
-        segments ? cutter.tuning->segments_span : cutter.tuning->columns_span, plan->device->info.tuning_source);
-    size_t n = head > 0 ? (size_t)head : 0;
-    for (uint32_t tensors = 1; tensors <= 2 && n < bytes; tensors++)
-        n += explain_call(plan->explain + n, bytes - n, plan, tensors);
-    if (n < bytes)
-        snprintf(plan->explain + n, bytes - n,
-                 "infer: %s_forward_apply (%llu work-groups); x read once, y written once%s: 8 bytes an element\n",
-                 family, (unsigned long long)apply.work_groups,
-                 cln_cl_streams(plan->device, &plan->view, 2) ? ", stored past the cache" : "");
+    say(&c, "%s, %s, vectors of %u, spans of up to %u; launch shape from: %s\n", plan->device->info.id,
+        segments ? "segments" : "columns", segments ? t->segments_width : t->columns_width,
+        segments ? t->segments_span : t->columns_span, plan->device->info.tuning_source);
+    for (c.tensors = 1; c.tensors <= 2; c.tensors++) {
+        const char *why_not = cln_geometry_fused(&plan->view, &c.cutter, c.tensors, &g);
+        c.launches = 0;
+        say(&c, "%s: ", c.tensors == 1 ? "forward" : "backward");
+        if (why_not)
+            say_split(&c, why_not);
+        else
+            say_fused(&c, &g);
+    }
+    c.tensors = 1;
+    c.launches = 0;
+    g = cln_geometry_apply(&plan->view, &c.cutter);
+    say(&c, "infer: apply alone, for the statistics are there\n");
+    say_launch(&c, CLN_KERNEL_FORWARD_APPLY, &g);
+    say_traffic(&c, 1, 0);
 }

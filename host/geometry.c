@@ -8,6 +8,8 @@ enum { LEAST_VECTORS = 16 };
 #define MOST_INNER (1u << 30)
 /* A tile of columns should not be narrower than this many bytes of each row. */
 enum { LEAST_ROW_BYTES = 2048 };
+/* Of kernels.cl: vectors a chain, chains a block, elements of a pivot. */
+enum { CHAIN = 8, BLOCK = 32, PIVOT_ELEMENTS = 16 };
 /* Groups with short runs are taken together until a sample's part of them is of this size. */
 enum { STRETCH_BYTES = 8192, APPLY_BYTES = 1048576 };
 
@@ -221,4 +223,29 @@ uint32_t cln_geometry_parts(const struct cln_view *view, const struct cln_geomet
 {
     uint32_t rest = view->outers % reduction->fold != 0;
     return reduction->parts_outer * reduction->parts_inner * reduction->fold + rest;
+}
+
+/* The largest power of two up to n and limit; 0 for none. */
+static uint64_t power_of_two_up_to(uint64_t n, uint64_t limit)
+{
+    uint64_t p = n > 0;
+    while (p > 0 && p * 2 <= n && p * 2 <= limit)
+        p *= 2;
+    return p;
+}
+
+double cln_geometry_pivots(const struct cln_view *view, const struct cln_tuning *tuning, const struct cln_geometry *g)
+{
+    uint64_t across = (uint64_t)g->parts_outer * (g->work_group_size / g->lanes);
+    uint64_t runs = divide_up(view->outers / g->fold, across); /* of a work-item */
+    if (view->family == CLN_COLUMNS) {
+        uint64_t whole = runs / (BLOCK * CHAIN), rest = runs % (BLOCK * CHAIN);
+        uint64_t rows = whole * PIVOT_ELEMENTS + power_of_two_up_to(rest, PIVOT_ELEMENTS);
+        return (double)rows / (double)most(1, runs);
+    }
+    uint64_t width = tuning->segments_width, along = (uint64_t)g->parts_inner * g->lanes;
+    uint64_t vectors = divide_up(view->inners, width * along);
+    uint64_t blocks = divide_up(runs * divide_up(vectors, CHAIN), BLOCK);
+    uint64_t used = width * power_of_two_up_to(vectors, most(1, PIVOT_ELEMENTS / width));
+    return (double)(blocks * (1 + used) * along) / (double)most(1, runs * view->inners);
 }

@@ -34,6 +34,10 @@ struct cln_geometry cln_geometry_groups(const struct cln_view *view, const struc
 /* The partials that a reduction leaves of each group. */
 uint32_t cln_geometry_parts(const struct cln_view *view, const struct cln_geometry *reduction);
 
+/* What statistics read twice for the pivots of their blocks, as a part of x; of a reduction or a fused forward. Parts of unequal size
+ * are taken for equal. */
+double cln_geometry_pivots(const struct cln_view *view, const struct cln_tuning *tuning, const struct cln_geometry *g);
+
 /* The most partials a group that a batch of this view's size or a smaller one is cut into. */
 uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_cutter *cutter);
 

@@ -6,31 +6,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* First match wins; NULL matches all. A CPU runs a work-item as a loop over long vectors, so one work-item a group; a GPU
- * wants neighbouring work-items on neighbouring addresses. rusticl's llvmpipe is a CPU that runs work-items as lanes. */
+/* First match wins; NULL matches all. Rows of single devices (device: part of the name) come before the defaults of their class. A CPU
+ * runs a work-item as a loop over long vectors, so one work-item a group; a GPU wants neighbouring work-items on neighbouring
+ * addresses. rusticl's llvmpipe is a CPU that runs work-items as lanes. */
 static const struct {
     clnorm_device_class kind;
-    const char *vendor, *platform;
+    const char *vendor, *platform, *device;
     struct cln_tuning tuning;
 } rows[] = {
-    {CLNORM_CLASS_CPU, NULL, "rusticl", {4, 64, 1, 4, 64, 16, 1, 64, 1024, 2}},
-    {CLNORM_CLASS_CPU, NULL, NULL, {16, 1, 64, 16, 1, 1, 64, 16, 8192, 4}},
-    {CLNORM_CLASS_GPU, "NVIDIA", NULL, {4, 256, 1, 2, 256, 32, 1, 64, 128, 8}},
-    {CLNORM_CLASS_GPU, "Advanced Micro Devices", NULL, {4, 256, 1, 2, 256, 32, 1, 64, 128, 8}},
-    {CLNORM_CLASS_GPU, "Intel", NULL, {4, 128, 1, 2, 128, 16, 1, 64, 64, 8}},
-    {CLNORM_CLASS_GPU, "ARM", NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 4}},
-    {CLNORM_CLASS_GPU, NULL, NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 8}},
-    {CLNORM_CLASS_ACCELERATOR, NULL, NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 4}},
+    {CLNORM_CLASS_CPU, NULL, "rusticl", NULL, {4, 64, 1, 4, 64, 16, 1, 64, 1024, 2}},
+    {CLNORM_CLASS_CPU, NULL, NULL, NULL, {16, 1, 64, 16, 1, 1, 64, 16, 8192, 4}},
+    {CLNORM_CLASS_GPU, "NVIDIA", NULL, NULL, {4, 256, 1, 2, 256, 32, 1, 64, 128, 8}},
+    {CLNORM_CLASS_GPU, "Advanced Micro Devices", NULL, NULL, {4, 256, 1, 2, 256, 32, 1, 64, 128, 8}},
+    {CLNORM_CLASS_GPU, "Intel", NULL, NULL, {4, 128, 1, 2, 128, 16, 1, 64, 64, 8}},
+    {CLNORM_CLASS_GPU, "ARM", NULL, NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 4}},
+    {CLNORM_CLASS_GPU, NULL, NULL, NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 8}},
+    {CLNORM_CLASS_ACCELERATOR, NULL, NULL, NULL, {4, 64, 1, 2, 64, 16, 1, 64, 64, 4}},
 };
 
 /* So much of a path is shown that there is room for why an entry is ignored. */
 #define SHOWN_PATH 340
 
+static int matches(const char *part, const char *name)
+{
+    return !part || strstr(name, part) != NULL;
+}
+
 static void choose_row(const clnorm_device_info *info, const char *vendor, struct cln_tuning *tuning)
 {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (rows[i].kind == info->kind && (!rows[i].vendor || strstr(vendor, rows[i].vendor)) &&
-            (!rows[i].platform || strstr(info->platform, rows[i].platform))) {
+        if (rows[i].kind == info->kind && matches(rows[i].vendor, vendor) &&
+            matches(rows[i].platform, info->platform) && matches(rows[i].device, info->name)) {
             *tuning = rows[i].tuning;
             break;
         }

@@ -11,5 +11,6 @@ int cmd_explain(const struct cli_command *self, int argc, const char **argv);
 int cmd_gradcheck(const struct cli_command *self, int argc, const char **argv);
 int cmd_parity(const struct cli_command *self, int argc, const char **argv);
 int cmd_run(const struct cli_command *self, int argc, const char **argv);
+int cmd_tune(const struct cli_command *self, int argc, const char **argv);
 
 #endif

@@ -11,6 +11,8 @@ const struct cli_command cli_commands[] = {
     {"gradcheck", "check the gradients by central differences", "clnorm gradcheck --device cpu", cmd_gradcheck},
     {"bench", "time every mode against the limit of this machine's memory",
      "clnorm bench --device cpu --shapes bench/shapes/resnet50.txt --json bench.json", cmd_bench},
+    {"tune", "find the launch shape that is fastest on a device, for later runs to take",
+     "clnorm tune --device opencl --seconds 60", cmd_tune},
     {"explain", "tell what a device would run for a shape, why, and what it moves",
      "clnorm explain --device cpu --layout ncs --shape 32x64x56x56", cmd_explain},
     {"demo", "covariate-shift: train a network with and without batch norm",

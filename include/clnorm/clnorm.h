@@ -313,7 +313,8 @@ CLNORM_API size_t clnorm_plan_state_bytes(const clnorm_plan *plan);
 CLNORM_API size_t clnorm_plan_statistics_bytes(const clnorm_plan *plan);
 CLNORM_API size_t clnorm_plan_sums_bytes(const clnorm_plan *plan);
 CLNORM_API size_t clnorm_plan_workspace_bytes(const clnorm_plan *plan);
-/* Which variant runs, and why, launch by launch; for people. Valid as long as the plan. "" for NULL. */
+/* Which variant runs, and why, launch by launch, and the bytes that it moves (docs/tool.md); for people. Valid as long as the plan.
+ * "" for NULL. */
 CLNORM_API const char *clnorm_plan_explain(const clnorm_plan *plan);
 
 /* What a call found that only the device can know, or'ed since the plan was made or last asked. */

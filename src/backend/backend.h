@@ -30,9 +30,12 @@ struct clnorm_plan {
     int needs_no_planes;   /* and whether no call needs STATE, STATISTICS or SUMS there: rows that stay in the cache */
     struct cln_span workspace; /* the plan's own */
     clnorm_memory *workspace_memory;
-    char explain[2048];
+    char explain[4096];
     void *impl; /* the backend's */
 };
+
+/* In explain, with a uint32_t each, for every call. Tests count what is moved and read this. */
+#define CLN_EXPLAIN_BYTES "  bytes an element: %u read from memory, %u written"
 
 struct cln_backend {
     /* Devices. count and describe open nothing. open fills device->info and device->impl. */

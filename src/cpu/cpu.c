@@ -1,6 +1,7 @@
 /* The CPU backend: devices, memory, and the dispatch of steps to src/cpu/steps.c. */
 #include "backend/backend.h"
 #include "base/status.h"
+#include "cpu/explain.h"
 #include "cpu/grid.h"
 #include "cpu/run.h"
 #include "cpu/run_rows.h"
@@ -161,54 +162,6 @@ static uint64_t cache_bytes(void)
     return bytes ? bytes : 8u << 20; /* unknown: as a small machine's */
 }
 
-/* What a forward or backward call of the plan's n does, in two lines. */
-static size_t explain_batch(char *text, size_t bytes, const clnorm_plan *plan, int backward)
-{
-    const struct cln_cpu_plan *impl = plan->impl;
-    enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
-    struct cln_grid g = cln_grid_make(&plan->view, backward ? 2 : 1);
-    const char *past = cln_cpu_streams(impl, cln_view_elements(&plan->view), writing) ? ", stored past the cache" : "";
-    const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
-               *out = backward ? "dx" : "y";
-    if (g.tiled)
-        return (size_t)snprintf(
-            text, bytes,
-            "%s: %s read once from memory and once from the cache, %s written once%s: %llu bands of %u channels "
-            "go through all steps one by one\n",
-            what, in, out, past, (unsigned long long)g.bands, g.band);
-    return (size_t)snprintf(
-        text, bytes,
-        "%s: %s read twice, %s written once%s: whole channels do not fit a core's cache; %llu bands of %u "
-        "channels in %llu parts are read, then %llu chunks written\n",
-        what, in, out, past, (unsigned long long)g.bands, g.band, (unsigned long long)cln_grid_parts(&g),
-        (unsigned long long)g.chunks);
-}
-
-static size_t explain_call(char *text, size_t bytes, const clnorm_plan *plan, int backward)
-{
-    if (plan->desc.norm == CLNORM_BATCH)
-        return explain_batch(text, bytes, plan, backward);
-    return (plan->view.along ? cln_rows_explain : cln_samples_explain)(text, bytes, plan->impl, &plan->view, backward);
-}
-
-static const char *family_name(const clnorm_plan *plan)
-{
-    if (plan->view.along)
-        return "rows";
-    enum cln_family family = plan->desc.norm == CLNORM_BATCH ? cln_grid_make(&plan->view, 1).family : plan->view.family;
-    return family == CLN_SEGMENTS ? "segments" : "columns";
-}
-
-static void explain(clnorm_plan *plan)
-{
-    const struct cln_cpu_plan *impl = plan->impl;
-    size_t bytes = sizeof plan->explain;
-    size_t n = (size_t)snprintf(plan->explain, bytes, "cpu, %s, %s, %zu threads\n", family_name(plan),
-                                impl->kernels.name, cln_threads_count());
-    for (int backward = 0; backward < 2 && n < bytes; backward++)
-        n += explain_call(plan->explain + n, bytes - n, plan, backward);
-}
-
 /* Instance norm with running statistics, which are constants, is batch norm with them. */
 static struct cln_view batch_view(const clnorm_plan *plan, uint64_t n)
 {
@@ -248,7 +201,7 @@ static clnorm_status cpu_plan_create(clnorm_plan *plan)
     plan->impl = impl;
     plan->partials_bytes = partials_bytes(plan);
     plan->needs_no_planes = plan->desc.norm != CLNORM_BATCH;
-    explain(plan);
+    cln_cpu_explain(plan);
     return CLNORM_OK;
 }
 

@@ -53,7 +53,7 @@ struct cln_rows {
     uint64_t count, length, stride;
     uint64_t first, cycle;
     const float *weight, *bias; /* NULL: 1 and 0 */
-    size_t ahead;               /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
+    size_t ahead; /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
     int streaming;
 };
 

@@ -442,26 +442,20 @@ static void run_split(struct call *call)
     }
 }
 
-size_t cln_rows_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
-                        int backward)
+void cln_rows_explain(struct cln_explained *e, const struct cln_view *view, int backward)
 {
     struct cln_rows_grid g = cln_rows_grid_make(view, backward, backward);
-    const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
-               *out = backward ? "dx" : "y";
-    enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
-    const char *past = cln_cpu_streams(plan, cln_view_elements(view), writing) ? ", stored past the cache" : "";
-    int once = g.group * g.cycle * g.length <= GROUP;
+    e->fused = !g.split || g.group * g.cycle * g.length <= GROUP;
     if (g.split)
-        return (size_t)snprintf(
-            text, bytes,
-            "%s: %s read %s, %s written once%s: few long rows, %llu at a time, are summed up in %llu "
-            "pieces each, then %llu columns at a time are written\n",
-            what, in, once ? "once from memory and once from the cache" : "twice", out, past,
-            (unsigned long long)(g.group * g.cycle), (unsigned long long)g.pieces, (unsigned long long)g.column);
-    return (size_t)snprintf(text, bytes,
-                            "%s: %s read once from memory and once from the cache, %s written once%s: tiles of %llu "
-                            "rows go through all steps one by one, in %llu blocks\n",
-                            what, in, out, past, (unsigned long long)g.tile, (unsigned long long)(g.blocks * g.bands));
+        snprintf(e->how, sizeof e->how,
+                 "%s; few long rows, %llu at a time, are summed up in %llu pieces each, then %llu columns at a time "
+                 "are written",
+                 e->fused ? "these rows fit the last cache" : "these rows do not fit the last cache",
+                 (unsigned long long)(g.group * g.cycle), (unsigned long long)g.pieces, (unsigned long long)g.column);
+    else
+        snprintf(e->how, sizeof e->how,
+                 "rows fit a core's cache; tiles of %llu rows go through all steps one by one, in %llu blocks",
+                 (unsigned long long)g.tile, (unsigned long long)(g.blocks * g.bands));
 }
 
 void cln_rows_run(struct cln_cpu_plan *plan, const struct cln_op *op)

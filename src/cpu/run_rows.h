@@ -8,6 +8,7 @@
 #define CLNORM_SRC_CPU_RUN_ROWS_H
 
 #include "backend/op.h"
+#include "cpu/explain.h"
 #include "cpu/run.h"
 
 struct cln_rows_grid {
@@ -24,9 +25,7 @@ struct cln_rows_grid {
 /* gathers: dweight or dbias is wanted. The cut depends on the shape alone. */
 struct cln_rows_grid cln_rows_grid_make(const struct cln_view *view, int backward, int gathers);
 size_t cln_rows_partials_bytes(const struct cln_view *view);
-/* A line for people on a forward or backward call with all its outputs; returns its length. */
-size_t cln_rows_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
-                        int backward);
+void cln_rows_explain(struct cln_explained *e, const struct cln_view *view, int backward);
 void cln_rows_run(struct cln_cpu_plan *plan, const struct cln_op *op);
 
 #endif

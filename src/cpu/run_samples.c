@@ -526,24 +526,19 @@ static void run_split(const struct call *call, void *context, int sums, int writ
         cln_parallel(tasks, CLN_LAST, write_task, context);
 }
 
-size_t cln_samples_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
-                           int backward)
+void cln_samples_explain(struct cln_explained *e, const struct cln_view *view, int backward)
 {
     struct cln_samples_grid g = cln_samples_grid_make(view, backward);
-    const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
-               *out = backward ? "dx" : "y";
-    enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
-    const char *past = cln_cpu_streams(plan, cln_view_elements(view), writing) ? ", stored past the cache" : "";
+    e->fused = !g.split;
     if (g.split)
-        return (size_t)snprintf(text, bytes,
-                                "%s: %s read twice, %s written once%s: few large groups, whose channels are cut into "
-                                "%llu strips of a sample and %llu parts\n",
-                                what, in, out, past, (unsigned long long)g.strips, (unsigned long long)g.parts);
-    return (size_t)snprintf(
-        text, bytes,
-        "%s: %s read once from memory and once from a cache, %s written once%s: tiles of %llu groups "
-        "go through all steps one by one, in %llu blocks of samples and %llu bands of groups\n",
-        what, in, out, past, (unsigned long long)g.tile, (unsigned long long)g.blocks, (unsigned long long)g.bands);
+        snprintf(e->how, sizeof e->how,
+                 "there are few large groups; their channels are cut into %llu strips of a sample and %llu parts",
+                 (unsigned long long)g.strips, (unsigned long long)g.parts);
+    else
+        snprintf(e->how, sizeof e->how,
+                 "whole groups fit a cache; tiles of %llu groups go through all steps one by one, in %llu blocks of "
+                 "samples and %llu bands of groups",
+                 (unsigned long long)g.tile, (unsigned long long)g.blocks, (unsigned long long)g.bands);
 }
 
 void cln_samples_run(struct cln_cpu_plan *plan, const struct cln_op *op)

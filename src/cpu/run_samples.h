@@ -7,6 +7,7 @@
 #define CLNORM_SRC_CPU_RUN_SAMPLES_H
 
 #include "backend/op.h"
+#include "cpu/explain.h"
 #include "cpu/run.h"
 
 struct cln_samples_grid {
@@ -23,9 +24,7 @@ struct cln_samples_grid {
 
 struct cln_samples_grid cln_samples_grid_make(const struct cln_view *view, int backward);
 size_t cln_samples_partials_bytes(const struct cln_view *view);
-/* A line for people on a forward or backward call; returns its length. */
-size_t cln_samples_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
-                           int backward);
+void cln_samples_explain(struct cln_explained *e, const struct cln_view *view, int backward);
 void cln_samples_run(struct cln_cpu_plan *plan, const struct cln_op *op);
 
 #endif

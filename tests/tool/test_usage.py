@@ -8,7 +8,7 @@ import numpy as np
 import support
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
-SUBCOMMANDS = ["devices", "run", "parity", "gradcheck", "bench", "explain", "demo"]
+SUBCOMMANDS = ["devices", "run", "parity", "gradcheck", "bench", "tune", "explain", "demo"]
 
 
 class Help(support.ToolTest):
@@ -18,7 +18,7 @@ class Help(support.ToolTest):
         return result.stdout
 
     def test_golden(self):
-        for name in ("run", "devices", "gradcheck", "explain"):
+        for name in ("run", "devices", "gradcheck", "tune", "explain"):
             with self.subTest(name=name), open(os.path.join(GOLDEN, name + ".txt"), encoding="utf-8") as stream:
                 self.assertEqual(self.succeed(name, "--help"), stream.read())
 

@@ -2,9 +2,6 @@
 
 #include <stdio.h>
 
-/* OpenCL does not tell all levels of a GPU's cache; this is as large as they come. */
-#define GPU_CACHE_BYTES ((size_t)256 << 20)
-
 #ifdef CLNORM_BENCH_OPENCL
 static clnorm_status open_opencl(struct bench_machine *m, char error[512])
 {
@@ -13,7 +10,7 @@ static clnorm_status open_opencl(struct bench_machine *m, char error[512])
         return CLNORM_E_DEVICE_FAILED;
     size_t told = bench_opencl_cache_bytes(m->opencl);
     if (m->info.kind != CLNORM_CLASS_CPU)
-        m->cache_bytes = told > GPU_CACHE_BYTES ? told : GPU_CACHE_BYTES;
+        m->cache_bytes = told > BENCH_GPU_CACHE_BYTES ? told : BENCH_GPU_CACHE_BYTES;
     return CLNORM_OK;
 }
 #endif

@@ -4,6 +4,9 @@
 
 #include "case.h"
 
+/* OpenCL does not tell all levels of a GPU's cache; this is as large as they come. */
+#define BENCH_GPU_CACHE_BYTES ((size_t)256 << 20)
+
 /* Where and how a run of bench measures. */
 struct bench_machine {
     clnorm_device *device;
