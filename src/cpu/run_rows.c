@@ -1,7 +1,7 @@
 #include "cpu/run_rows.h"
 
+#include "cpu/rows_call.h"
 #include "cpu/simd/simd.h"
-#include "cpu/statistic.h"
 #include "cpu/threads.h"
 
 #include <stdio.h>
@@ -17,9 +17,8 @@ enum {
     CHAIN = 8,          /* rows added up together */
     TILE = 1 << 13,     /* elements of a tile that is in the nearest cache when it is written, */
     BACKWARD_TILE = 1 << 15, /* and of one that has to have enough rows for a chain */
-    MOST_COLUMN = 1024,
-    GROUP = 1 << 21,  /* elements that are summed up, then written: what is in the last cache by then */
-    WEIGHTS = 1 << 12 /* added up by one task */
+    GROUP = 1 << 21,         /* elements that are summed up, then written: what is in the last cache by then */
+    WEIGHTS = 1 << 12        /* added up by one task */
 };
 
 static uint64_t divide_up(uint64_t a, uint64_t b)
@@ -73,43 +72,35 @@ struct cln_rows_grid cln_rows_grid_make(const struct cln_view *v, int backward, 
         g.piece = divide_up(divide_up(v->inners, pieces), 16) * 16;
         g.pieces = divide_up(v->inners, g.piece);
         g.column = divide_up(divide_up(v->inners * v->cycle, MOST_PIECES), 64) * 64;
-        g.column = least(g.column, MOST_COLUMN);
+        g.column = least(g.column, CLN_ROWS_COLUMN);
         g.columns = divide_up(v->inners, g.column);
     }
     return g;
 }
 
-enum { SUMS = 2, SCALARS = 5 };
+enum { SCALARS = 5 };
 
-/* PARTIALS, not split: double[blocks][SUMS][weights]; split: double[SUMS][rows of a group · pieces], double[SUMS][weights] if there
+/* PARTIALS, not split: double[blocks][CLN_ROWS_SUMS][weights]; split: double[CLN_ROWS_SUMS][rows of a group · pieces], double[CLN_ROWS_SUMS][weights] if there
  * are several groups, float[SCALARS][rows]. */
 size_t cln_rows_partials_bytes(const struct cln_view *v)
 {
-    uint64_t samples = v->groups / v->cycle, blocks = blocks_of(samples, 1), sums = SUMS * v->weights * sizeof(double);
+    uint64_t samples = v->groups / v->cycle, blocks = blocks_of(samples, 1),
+             sums = CLN_ROWS_SUMS * v->weights * sizeof(double);
     if (v->cycle >= ENOUGH_TASKS) /* never split */
         return (size_t)(blocks * sums);
     uint64_t rows = least(samples, ENOUGH_TASKS * SHARE) * v->cycle;
-    uint64_t split = most(2 * rows, 2 * MOST_PIECES) * SUMS * sizeof(double) + rows * SCALARS * sizeof(float) +
+    uint64_t split = most(2 * rows, 2 * MOST_PIECES) * CLN_ROWS_SUMS * sizeof(double) + rows * SCALARS * sizeof(float) +
                      (samples < SHARE ? 0 : sums);
     int large = v->cycle == 1 && blocks < ENOUGH_TASKS && v->weights > SMALL; /* always split */
     return (size_t)most(split, large ? 0 : blocks * sums);
 }
-
-struct call {
-    struct cln_cpu_plan *plan;
-    const struct cln_op *op;
-    const struct cln_rows_kernels *kernels;
-    struct cln_rows_grid grid;
-    int backward, streaming;
-    uint64_t sample, samples; /* split: those of the group that is being worked on */
-};
 
 static float *floats(const struct cln_op *op, enum cln_role role)
 {
     return op->role[role].handle;
 }
 
-static struct cln_rows rows_at(const struct call *call, uint64_t row, uint64_t count)
+struct cln_rows cln_rows_at(const struct cln_rows_call *call, uint64_t row, uint64_t count)
 {
     const struct cln_op *op = call->op;
     return (struct cln_rows){.count = count,
@@ -122,7 +113,8 @@ static struct cln_rows rows_at(const struct call *call, uint64_t row, uint64_t c
                              .streaming = call->streaming};
 }
 
-static void read_rows(const struct call *call, const float *x, const struct cln_rows *rows, double *mean, double *m2)
+void cln_rows_read(const struct cln_rows_call *call, const float *x, const struct cln_rows *rows, double *mean,
+                   double *m2)
 {
     if (call->op->view.centred && rows->length > CLN_SHORT_ROW) {
         struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0};
@@ -130,6 +122,17 @@ static void read_rows(const struct call *call, const float *x, const struct cln_
     } else {
         call->kernels->statistics(x, rows, call->op->view.centred, mean, m2);
     }
+}
+
+struct cln_scalars cln_rows_source(const struct cln_op *op, uint64_t row)
+{
+    static const float zeros[CLN_BAND];
+    if (op->source == CLN_FROM_STATE) {
+        const float *state = floats(op, CLN_STATE) + row;
+        return (struct cln_scalars){.m = state, .c = state + op->view.groups, .a = state + 2 * op->view.groups};
+    }
+    return (struct cln_scalars){
+        .m = cln_bound(op, CLN_MEAN) ? floats(op, CLN_MEAN) + row : zeros, .c = zeros, .a = floats(op, CLN_RSTD) + row};
 }
 
 /* ---- whole rows ---- */
@@ -157,40 +160,28 @@ static void keep_planes(const struct cln_op *op, uint64_t row, uint64_t count, c
         floats(op, CLN_MEAN)[row + j] = p->m[j] + p->c[j];
 }
 
-static void forward_tile(const struct call *call, uint64_t row, uint64_t count, size_t ahead)
+static void forward_tile(const struct cln_rows_call *call, uint64_t row, uint64_t count, size_t ahead)
 {
     const struct cln_op *op = call->op;
-    struct cln_rows rows = rows_at(call, row, count);
+    struct cln_rows rows = cln_rows_at(call, row, count);
     uint64_t at = row * rows.length;
     double mean[CLN_BAND], m2[CLN_BAND];
     struct cln_row_sums sums = {count, (double)rows.length, mean, m2};
     struct planes p;
     struct cln_scalars k = {.m = p.m, .c = p.c, .a = p.rstd};
-    read_rows(call, floats(op, CLN_X) + at, &rows, mean, m2);
+    cln_rows_read(call, floats(op, CLN_X) + at, &rows, mean, m2);
     call->kernels->finish(&sums, op->view.centred, op->eps, p.m, p.c, p.rstd, p.var);
     keep_planes(op, row, count, &p);
     rows.ahead = ahead;
     call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, &rows, &k);
 }
 
-/* Where the statistics of `row` and those behind it are. */
-static struct cln_scalars source_of(const struct cln_op *op, uint64_t row)
-{
-    static const float zeros[CLN_BAND];
-    if (op->source == CLN_FROM_STATE) {
-        const float *state = floats(op, CLN_STATE) + row;
-        return (struct cln_scalars){.m = state, .c = state + op->view.groups, .a = state + 2 * op->view.groups};
-    }
-    return (struct cln_scalars){
-        .m = cln_bound(op, CLN_MEAN) ? floats(op, CLN_MEAN) + row : zeros, .c = zeros, .a = floats(op, CLN_RSTD) + row};
-}
-
-static void backward_tile(const struct call *call, uint64_t row, uint64_t count, size_t ahead,
+static void backward_tile(const struct cln_rows_call *call, uint64_t row, uint64_t count, size_t ahead,
                           const struct cln_gather *gather)
 {
     const struct cln_op *op = call->op;
-    struct cln_rows rows = rows_at(call, row, count);
-    struct cln_scalars k = source_of(op, row);
+    struct cln_rows rows = cln_rows_at(call, row, count);
+    struct cln_scalars k = cln_rows_source(op, row);
     uint64_t at = row * rows.length;
     const float *x = floats(op, CLN_X) + at, *dy = floats(op, CLN_DY) + at;
     float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL, q[CLN_BAND] = {0}, r[CLN_BAND] = {0};
@@ -209,11 +200,11 @@ static void backward_tile(const struct call *call, uint64_t row, uint64_t count,
 static double *block_sums(const struct cln_op *op, uint64_t block, int plane)
 {
     double *all = op->role[CLN_PARTIALS].handle;
-    return all + (block * SUMS + (uint64_t)plane) * op->view.weights;
+    return all + (block * CLN_ROWS_SUMS + (uint64_t)plane) * op->view.weights;
 }
 
 /* Where a block adds up what is wanted, cleared from weight w0 to w1. */
-static struct cln_gather gather_of(const struct call *call, uint64_t block, uint64_t w0, uint64_t w1)
+static struct cln_gather gather_of(const struct cln_rows_call *call, uint64_t block, uint64_t w0, uint64_t w1)
 {
     struct cln_gather sums = {0};
     if (call->backward && cln_bound(call->op, CLN_DWEIGHT))
@@ -230,7 +221,7 @@ static struct cln_gather gather_of(const struct call *call, uint64_t block, uint
 /* A band of the rows of a block's samples, tile by tile; while one is written the next one is fetched. */
 static void tile_task(void *context, size_t i)
 {
-    const struct call *call = context;
+    const struct cln_rows_call *call = context;
     const struct cln_rows_grid *g = &call->grid;
     uint64_t block = i / g->bands, k0 = i % g->bands * g->band, k1 = least(g->cycle, k0 + g->band);
     uint64_t s0 = block * g->block, s1 = least(g->samples, s0 + g->block);
@@ -255,11 +246,11 @@ static void tile_task(void *context, size_t i)
 /* Adds up the blocks in order. */
 static void weights_task(void *context, size_t i)
 {
-    const struct call *call = context;
+    const struct cln_rows_call *call = context;
     const struct cln_op *op = call->op;
-    const enum cln_role roles[SUMS] = {CLN_DWEIGHT, CLN_DBIAS};
+    const enum cln_role roles[CLN_ROWS_SUMS] = {CLN_DWEIGHT, CLN_DBIAS};
     uint64_t first = i * WEIGHTS, end = least(op->view.weights, first + WEIGHTS);
-    for (int plane = 0; plane < SUMS; plane++) {
+    for (int plane = 0; plane < CLN_ROWS_SUMS; plane++) {
         if (!cln_bound(op, roles[plane]))
             continue;
         for (uint64_t w = first; w < end; w++) {
@@ -271,144 +262,10 @@ static void weights_task(void *context, size_t i)
     }
 }
 
-/* ---- split rows ---- */
-
-static double *piece_sums(const struct call *call, int plane)
-{
-    double *all = call->op->role[CLN_PARTIALS].handle;
-    return all + (uint64_t)plane * call->grid.group * call->grid.cycle * call->grid.pieces;
-}
-
-static int is_one_group(const struct call *call)
-{
-    return call->grid.group == call->grid.samples;
-}
-
-/* Sums of the weights over the groups so far. */
-static double *weight_sums(const struct call *call, int plane)
-{
-    return piece_sums(call, SUMS) + (is_one_group(call) ? 0 : (uint64_t)plane * call->op->view.weights);
-}
-
-/* Scalars of the rows that have the weights of row `k` of a sample, one after the other. */
-static float *split_scalars(const struct call *call, int plane, uint64_t k)
-{
-    void *end = weight_sums(call, call->backward ? SUMS : 0);
-    return (float *)end + (uint64_t)plane * call->op->view.groups + k * call->grid.samples;
-}
-
-static void piece_task(void *context, size_t i)
-{
-    const struct call *call = context;
-    const struct cln_op *op = call->op;
-    uint64_t row = call->sample * call->grid.cycle + i / call->grid.pieces;
-    uint64_t first = i % call->grid.pieces * call->grid.piece;
-    struct cln_rows rows = rows_at(call, row, 1);
-    uint64_t at = row * rows.stride + first;
-    double *s = piece_sums(call, 0) + i, *t = piece_sums(call, 1) + i;
-    rows.length = least(call->grid.piece, rows.length - first);
-    rows.weight = rows.weight ? rows.weight + first : NULL;
-    if (!call->backward) {
-        read_rows(call, floats(op, CLN_X) + at, &rows, s, t);
-    } else {
-        struct cln_scalars k = source_of(op, row);
-        call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, &rows, &k, s, t);
-    }
-}
-
-static struct cln_statistic merge_pieces(const struct call *call, uint64_t row)
-{
-    struct cln_moments total = {0};
-    uint64_t length = call->grid.length, first = (row - call->sample * call->grid.cycle) * call->grid.pieces;
-    for (uint64_t i = 0; i < call->grid.pieces; i++) {
-        double count = (double)least(call->grid.piece, length - i * call->grid.piece);
-        struct cln_moments part = {count, piece_sums(call, 0)[first + i], piece_sums(call, 1)[first + i]};
-        cln_moments_add(&total, &part);
-    }
-    return cln_statistic_keep(call->op, row, &total);
-}
-
-static void merge_rows(const struct call *call)
-{
-    const struct cln_op *op = call->op;
-    uint64_t pieces = call->grid.pieces, first = call->sample * call->grid.cycle;
-    for (uint64_t row = first; row < first + call->samples * call->grid.cycle; row++) {
-        uint64_t k = row % call->grid.cycle, j = row / call->grid.cycle;
-        struct cln_statistic s = call->backward ? cln_statistic_of(op, row) : merge_pieces(call, row);
-        struct cln_slope slope = {0};
-        if (call->backward && cln_bound(op, CLN_DX)) {
-            double sum_g = 0.0, sum_gd = 0.0;
-            for (uint64_t i = (row - first) * pieces; i < (row - first + 1) * pieces; i++) {
-                sum_g += piece_sums(call, 0)[i];
-                sum_gd += piece_sums(call, 1)[i];
-            }
-            slope = cln_statistic_slope(op, &s, sum_g, sum_gd);
-        }
-        split_scalars(call, 0, k)[j] = s.m;
-        split_scalars(call, 1, k)[j] = s.c;
-        split_scalars(call, 2, k)[j] = s.rstd;
-        split_scalars(call, 3, k)[j] = slope.q;
-        split_scalars(call, 4, k)[j] = slope.r;
-    }
-}
-
-/* What the groups add up to, which ends with the last one. */
-static void put_sums(const struct call *call, int plane, double *sums, uint64_t first, uint64_t count)
-{
-    const struct cln_op *op = call->op;
-    enum cln_role role = plane == 0 ? CLN_DWEIGHT : CLN_DBIAS;
-    int last = call->sample + call->samples == call->grid.samples;
-    double *total = is_one_group(call) ? NULL : weight_sums(call, plane) + first;
-    float *out = floats(op, role) ? floats(op, role) + first : NULL;
-    if (!out)
-        return;
-    if (call->sample > 0) {
-        for (uint64_t i = 0; i < count; i++)
-            total[i] += sums[i];
-    } else if (!last) {
-        memcpy(total, sums, (size_t)count * sizeof *total);
-    } else {
-        total = sums;
-    }
-    for (uint64_t i = 0; last && i < count; i++)
-        out[i] = (float)total[i];
-}
-
-/* The same columns of all rows of the group that have the same weights. */
-static void column_task(void *context, size_t i)
-{
-    const struct call *call = context;
-    const struct cln_op *op = call->op;
-    const struct cln_rows_grid *g = &call->grid;
-    uint64_t k = i / g->columns, first = i % g->columns * g->column, weight = k * g->length + first;
-    struct cln_rows rows = rows_at(call, 0, call->samples);
-    struct cln_scalars scalars = {split_scalars(call, 0, k) + call->sample, split_scalars(call, 1, k) + call->sample,
-                                  split_scalars(call, 2, k) + call->sample, split_scalars(call, 3, k) + call->sample,
-                                  split_scalars(call, 4, k) + call->sample};
-    rows.length = least(g->column, g->length - first);
-    rows.stride = g->cycle * g->length;
-    rows.cycle = 1;
-    rows.weight = rows.weight ? rows.weight + weight : NULL;
-    rows.bias = rows.bias ? rows.bias + weight : NULL;
-    uint64_t at = call->sample * rows.stride + weight;
-    if (!call->backward) {
-        call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, &rows, &scalars);
-    } else {
-        double dweight[MOST_COLUMN] = {0}, dbias[MOST_COLUMN] = {0};
-        struct cln_gather sums = {cln_bound(op, CLN_DWEIGHT) ? dweight : NULL, cln_bound(op, CLN_DBIAS) ? dbias : NULL};
-        float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL;
-        call->kernels->gradient(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, dx, &rows, &scalars, &sums);
-        put_sums(call, 0, dweight, weight, rows.length);
-        put_sums(call, 1, dbias, weight, rows.length);
-    }
-    if (call->streaming)
-        cln_cpu_stream_end();
-}
-
 /* ---- calls ---- */
 
 /* Instance norm of (n, c): a row is one value, which is its mean. Before x may be written over. */
-static void commit_values(const struct call *call)
+static void commit_values(const struct cln_rows_call *call)
 {
     const struct cln_op *op = call->op;
     const float *x = floats(op, CLN_X);
@@ -420,26 +277,13 @@ static void commit_values(const struct call *call)
     }
 }
 
-static void run_whole(const struct call *call, enum cln_parallel_hint hint, int gathers)
+static void run_whole(const struct cln_rows_call *call, enum cln_parallel_hint hint, int gathers)
 {
     enum cln_parallel_hint last = hint == CLN_ON ? CLN_LAST : hint;
     void *context = (void *)(uintptr_t)call; /* tasks only read it */
     cln_parallel((size_t)(call->grid.blocks * call->grid.bands), gathers ? hint : last, tile_task, context);
     if (gathers)
         cln_parallel((size_t)divide_up(call->op->view.weights, WEIGHTS), last, weights_task, context);
-}
-
-static void run_split(struct call *call)
-{
-    const struct cln_rows_grid *g = &call->grid;
-    for (call->sample = 0; call->sample < g->samples; call->sample += g->group) {
-        call->samples = least(g->group, g->samples - call->sample);
-        if (!call->backward || cln_bound(call->op, CLN_DX))
-            cln_parallel((size_t)(call->samples * g->cycle * g->pieces), CLN_ON, piece_task, call);
-        merge_rows(call);
-        int last = call->sample + call->samples == g->samples;
-        cln_parallel((size_t)(g->cycle * g->columns), last ? CLN_LAST : CLN_ON, column_task, call);
-    }
 }
 
 void cln_rows_explain(struct cln_explained *e, const struct cln_view *view, int backward)
@@ -460,7 +304,7 @@ void cln_rows_explain(struct cln_explained *e, const struct cln_view *view, int 
 
 void cln_rows_run(struct cln_cpu_plan *plan, const struct cln_op *op)
 {
-    struct call call = {.plan = plan, .op = op, .kernels = &plan->kernels.rows};
+    struct cln_rows_call call = {.plan = plan, .op = op, .kernels = &plan->kernels.rows};
     uint64_t elements = cln_view_elements(&op->view);
     call.backward = cln_bound(op, CLN_DY);
     int gathers = cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS);
@@ -469,7 +313,7 @@ void cln_rows_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     if (cln_bound(op, CLN_RUNNING_MEAN))
         commit_values(&call);
     if (call.grid.split)
-        run_split(&call);
+        cln_rows_run_split(&call);
     else
         run_whole(&call, elements <= SMALL ? CLN_ALONE : CLN_ON, gathers);
 }

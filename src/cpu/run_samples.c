@@ -1,7 +1,7 @@
 #include "cpu/run_samples.h"
 
+#include "cpu/samples_patch.h"
 #include "cpu/simd/simd.h"
-#include "cpu/statistic.h"
 #include "cpu/threads.h"
 
 #include <stdio.h>
@@ -78,122 +78,30 @@ struct cln_samples_grid cln_samples_grid_make(const struct cln_view *v, int back
     return g;
 }
 
-enum { SUMS = 2, SCALARS = 5 };
+enum { SCALARS = sizeof(struct cln_group_scalars) / sizeof(float) };
 
-/* PARTIALS, whole: double[blocks][SUMS][channels]; split: double[parts][SUMS][samples · channels], float[SCALARS][statistics groups].
+/* PARTIALS, whole: double[blocks][CLN_SAMPLES_SUMS][channels]; split: double[parts][CLN_SAMPLES_SUMS][samples · channels], float[SCALARS][statistics groups].
  * Of the samples of a plan and of fewer. */
 size_t cln_samples_partials_bytes(const struct cln_view *v)
 {
-    uint64_t samples = v->groups / v->weights, bytes = blocks_of(v, samples) * SUMS * v->weights * sizeof(double);
+    uint64_t samples = v->groups / v->weights,
+             bytes = blocks_of(v, samples) * CLN_SAMPLES_SUMS * v->weights * sizeof(double);
     for (uint64_t n = 1; n <= least(samples, ENOUGH_TASKS); n++) {
         struct cln_view fewer = *v;
         fewer.groups = n * v->weights;
         for (int backward = 0; backward < 2; backward++) {
             struct cln_samples_grid g = cln_samples_grid_make(&fewer, backward);
-            uint64_t split = g.parts * SUMS * fewer.groups * sizeof(double) + SCALARS * n * g.groups * sizeof(float);
+            uint64_t split =
+                g.parts * CLN_SAMPLES_SUMS * fewer.groups * sizeof(double) + SCALARS * n * g.groups * sizeof(float);
             bytes = most(bytes, g.split ? split : 0);
         }
     }
     return (size_t)bytes;
 }
 
-struct call {
-    struct cln_cpu_plan *plan;
-    const struct cln_op *op;
-    const struct cln_family_kernels *kernels;
-    struct cln_samples_grid grid;
-    int backward, streaming;
-};
-
 static float *floats(const struct cln_op *op, enum cln_role role)
 {
     return op->role[role].handle;
-}
-
-/* ---- a patch: neighbouring channels of a sample at some positions ---- */
-
-struct patch {
-    uint64_t sample, channel, count; /* count ≤ CLN_BAND */
-    uint64_t first, positions;
-};
-
-static uint64_t offset_of(const struct call *call, const struct patch *p)
-{
-    const struct cln_samples_grid *g = &call->grid;
-    uint64_t in_sample =
-        g->family == CLN_COLUMNS ? p->first * g->channels + p->channel : p->channel * g->positions + p->first;
-    return p->sample * g->channels * g->positions + in_sample;
-}
-
-static struct cln_band band_of(const struct call *call, const struct patch *p)
-{
-    const struct cln_samples_grid *g = &call->grid;
-    if (g->family == CLN_COLUMNS)
-        return (struct cln_band){p->positions, 1, g->channels, 1, (uint32_t)p->count, 0};
-    return (struct cln_band){1, p->positions, p->positions, g->positions, (uint32_t)p->count, 0};
-}
-
-struct patch_scalars {
-    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], q[CLN_BAND], b[CLN_BAND];
-};
-
-/* Of a group, which its channels share. */
-struct group_scalars {
-    float m, c, rstd, q, r;
-};
-
-static struct group_scalars scalars_of(const struct cln_statistic *s)
-{
-    return (struct group_scalars){s->m, s->c, s->rstd, 0.0f, 0.0f};
-}
-
-/* of: the scalars of the patch's groups, from group `first` of the sample on. */
-static struct cln_scalars fold(const struct call *call, const struct patch *p, const struct group_scalars *of,
-                               uint64_t first, struct patch_scalars *t)
-{
-    const float *weight = floats(call->op, CLN_WEIGHT), *bias = floats(call->op, CLN_BIAS);
-    for (uint64_t j = 0; j < p->count; j++) {
-        uint64_t channel = p->channel + j;
-        const struct group_scalars *s = &of[channel / call->grid.merged - first];
-        t->m[j] = s->m;
-        t->c[j] = s->c;
-        t->a[j] = s->rstd * (weight ? weight[channel] : 1.0f);
-        t->q[j] = s->q;
-        t->b[j] = call->backward ? s->r : bias ? bias[channel] : 0.0f;
-    }
-    return (struct cln_scalars){t->m, t->c, t->a, t->q, t->b};
-}
-
-static void write_stretch(const struct call *call, uint64_t at, struct cln_stretch stretch, const struct cln_scalars *k)
-{
-    const struct cln_op *op = call->op;
-    if (call->backward)
-        call->kernels->gradient(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, floats(op, CLN_DX) + at, stretch, k);
-    else
-        call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, stretch, k);
-}
-
-static void write_patch(const struct call *call, const struct patch *p, const struct cln_scalars *k)
-{
-    const struct cln_samples_grid *g = &call->grid;
-    uint64_t at = offset_of(call, p);
-    struct cln_stretch stretch = {.count = p->count * p->positions,
-                                  .groups = p->count,
-                                  .inners = g->family == CLN_COLUMNS ? 1 : p->positions,
-                                  .streaming = call->streaming};
-    if (g->family == CLN_COLUMNS ? p->count == g->channels : p->positions == g->positions) {
-        write_stretch(call, at, stretch, k);
-    } else if (g->family == CLN_COLUMNS) {
-        stretch.count = p->count;
-        for (uint64_t i = 0; i < p->positions; i++)
-            write_stretch(call, at + i * g->channels, stretch, k);
-    } else { /* a part of one channel, or of a few */
-        stretch.count = p->positions;
-        for (uint64_t j = 0; j < p->count; j++) {
-            struct cln_scalars of = {k->m + j, k->c + j, k->a + j, k->q + j, k->b + j};
-            write_stretch(call, at + j * g->positions, stretch, &of);
-        }
-    }
 }
 
 /* ---- whole statistics groups ---- */
@@ -201,40 +109,40 @@ static void write_patch(const struct call *call, const struct patch *p, const st
 /* Statistics groups of a sample, and what their task keeps for every channel. */
 struct tile {
     uint64_t sample, group, count;
-    double *sums[SUMS];
+    double *sums[CLN_SAMPLES_SUMS];
 };
 
-static uint64_t statistic_index(const struct call *call, const struct tile *t, uint64_t j)
+static uint64_t statistic_index(const struct cln_samples_call *call, const struct tile *t, uint64_t j)
 {
     return t->sample * call->grid.groups + t->group + j;
 }
 
 /* Channels `channel` on of a tile, at most a band of them. */
-static struct patch patch_of(const struct call *call, const struct tile *t, uint64_t channel)
+static struct cln_patch patch_of(const struct cln_samples_call *call, const struct tile *t, uint64_t channel)
 {
     uint64_t end = (t->group + t->count) * call->grid.merged;
-    return (struct patch){t->sample, channel, least(CLN_BAND, end - channel), 0, call->grid.positions};
+    return (struct cln_patch){t->sample, channel, least(CLN_BAND, end - channel), 0, call->grid.positions};
 }
 
-static void tile_moments(const struct call *call, const struct tile *t, struct cln_moments *of)
+static void tile_moments(const struct cln_samples_call *call, const struct tile *t, struct cln_moments *of)
 {
     const struct cln_samples_grid *g = &call->grid;
     const float *x = floats(call->op, CLN_X);
     double mean[CLN_BAND], m2[CLN_BAND];
     uint64_t first = t->group * g->merged;
     if (g->family == CLN_SEGMENTS) { /* a statistics group is one run */
-        struct patch p = {t->sample, first, 0, 0, 0};
+        struct cln_patch p = {t->sample, first, 0, 0, 0};
         uint64_t run = g->merged * g->positions;
-        call->kernels->statistics(x + offset_of(call, &p), (struct cln_band){1, run, run, run, (uint32_t)t->count, 0},
-                                  mean, m2);
+        call->kernels->statistics(x + cln_patch_offset(call, &p),
+                                  (struct cln_band){1, run, run, run, (uint32_t)t->count, 0}, mean, m2);
         for (uint64_t j = 0; j < t->count; j++)
             of[j] = (struct cln_moments){(double)run, mean[j], m2[j]};
         return;
     }
     memset(of, 0, t->count * sizeof *of);
     for (uint64_t channel = first, end = first + t->count * g->merged; channel < end;) {
-        struct patch p = patch_of(call, t, channel);
-        call->kernels->statistics(x + offset_of(call, &p), band_of(call, &p), mean, m2);
+        struct cln_patch p = patch_of(call, t, channel);
+        call->kernels->statistics(x + cln_patch_offset(call, &p), cln_patch_band(call, &p), mean, m2);
         for (uint64_t j = 0; j < p.count; j++) {
             struct cln_moments part = {(double)g->positions, mean[j], m2[j]};
             cln_moments_add(&of[(channel + j) / g->merged - t->group], &part);
@@ -243,26 +151,26 @@ static void tile_moments(const struct call *call, const struct tile *t, struct c
     }
 }
 
-static void write_tile(const struct call *call, const struct tile *t, const struct group_scalars *of)
+static void write_tile(const struct cln_samples_call *call, const struct tile *t, const struct cln_group_scalars *of)
 {
-    struct patch_scalars scalars;
+    struct cln_patch_scalars scalars;
     uint64_t end = (t->group + t->count) * call->grid.merged;
     for (uint64_t channel = t->group * call->grid.merged; channel < end;) {
-        struct patch p = patch_of(call, t, channel);
-        struct cln_scalars k = fold(call, &p, of, t->group, &scalars);
-        write_patch(call, &p, &k);
+        struct cln_patch p = patch_of(call, t, channel);
+        struct cln_scalars k = cln_patch_fold(call, &p, of, t->group, &scalars);
+        cln_patch_write(call, &p, &k);
         channel += p.count;
     }
 }
 
-static void forward_tile(const struct call *call, const struct tile *t)
+static void forward_tile(const struct cln_samples_call *call, const struct tile *t)
 {
     struct cln_moments moments[CLN_BAND];
-    struct group_scalars of[CLN_BAND];
+    struct cln_group_scalars of[CLN_BAND];
     tile_moments(call, t, moments);
     for (uint64_t j = 0; j < t->count; j++) {
         struct cln_statistic s = cln_statistic_keep(call->op, statistic_index(call, t, j), &moments[j]);
-        of[j] = scalars_of(&s);
+        of[j] = cln_group_scalars_of(&s);
         if (t->sums[0]) { /* instance norm: a statistics group is a channel */
             t->sums[0][t->group + j] += (double)s.m + s.c;
             t->sums[1][t->group + j] += cln_statistic_running_var(call->op, moments[j].count, s.var);
@@ -272,20 +180,20 @@ static void forward_tile(const struct call *call, const struct tile *t)
 }
 
 /* Σdy and Σdy·d of a patch's channels; what they add to the sums of the weights and to Σg, Σg·d of their groups. */
-static void add_dots(const struct call *call, const struct tile *t, const struct patch *p,
-                     const struct group_scalars *of, double (*sums)[SUMS])
+static void add_dots(const struct cln_samples_call *call, const struct tile *t, const struct cln_patch *p,
+                     const struct cln_group_scalars *of, double (*sums)[CLN_SAMPLES_SUMS])
 {
     const struct cln_op *op = call->op;
     const float *weight = floats(op, CLN_WEIGHT);
     double dy[CLN_BAND], dyd[CLN_BAND];
     float m[CLN_BAND], c[CLN_BAND];
     for (uint64_t j = 0; j < p->count; j++) {
-        const struct group_scalars *s = &of[(p->channel + j) / call->grid.merged - t->group];
+        const struct cln_group_scalars *s = &of[(p->channel + j) / call->grid.merged - t->group];
         m[j] = s->m;
         c[j] = s->c;
     }
-    uint64_t at = offset_of(call, p);
-    call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, band_of(call, p), m, c, dy, dyd);
+    uint64_t at = cln_patch_offset(call, p);
+    call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, cln_patch_band(call, p), m, c, dy, dyd);
     for (uint64_t j = 0; j < p->count; j++) {
         uint64_t channel = p->channel + j, group = channel / call->grid.merged - t->group;
         double w = weight ? weight[channel] : 1.0;
@@ -298,19 +206,19 @@ static void add_dots(const struct call *call, const struct tile *t, const struct
     }
 }
 
-static void backward_tile(const struct call *call, const struct tile *t)
+static void backward_tile(const struct cln_samples_call *call, const struct tile *t)
 {
     const struct cln_op *op = call->op;
-    struct group_scalars of[CLN_BAND];
-    double sums[CLN_BAND][SUMS];
+    struct cln_group_scalars of[CLN_BAND];
+    double sums[CLN_BAND][CLN_SAMPLES_SUMS];
     memset(sums, 0, t->count * sizeof sums[0]);
     for (uint64_t j = 0; j < t->count; j++) {
         struct cln_statistic s = cln_statistic_of(op, statistic_index(call, t, j));
-        of[j] = scalars_of(&s);
+        of[j] = cln_group_scalars_of(&s);
     }
     uint64_t end = (t->group + t->count) * call->grid.merged;
     for (uint64_t channel = t->group * call->grid.merged; channel < end;) {
-        struct patch p = patch_of(call, t, channel);
+        struct cln_patch p = patch_of(call, t, channel);
         add_dots(call, t, &p, of, sums);
         channel += p.count;
     }
@@ -325,29 +233,29 @@ static void backward_tile(const struct call *call, const struct tile *t)
     write_tile(call, t, of);
 }
 
-static double *block_sums(const struct call *call, uint64_t block, int plane)
+static double *block_sums(const struct cln_samples_call *call, uint64_t block, int plane)
 {
     double *all = call->op->role[CLN_PARTIALS].handle;
-    return all + (block * SUMS + (uint64_t)plane) * call->grid.channels;
+    return all + (block * CLN_SAMPLES_SUMS + (uint64_t)plane) * call->grid.channels;
 }
 
 /* The roles that the sums of a block end in. */
-static const enum cln_role *summed(const struct call *call)
+static const enum cln_role *summed(const struct cln_samples_call *call)
 {
-    static const enum cln_role forward[SUMS] = {CLN_RUNNING_MEAN, CLN_RUNNING_VAR},
-                               backward[SUMS] = {CLN_DWEIGHT, CLN_DBIAS};
+    static const enum cln_role forward[CLN_SAMPLES_SUMS] = {CLN_RUNNING_MEAN, CLN_RUNNING_VAR},
+                               backward[CLN_SAMPLES_SUMS] = {CLN_DWEIGHT, CLN_DBIAS};
     return call->backward ? backward : forward;
 }
 
 /* A band of the statistics groups of a block's samples, tile by tile. */
 static void tile_task(void *context, size_t i)
 {
-    const struct call *call = context;
+    const struct cln_samples_call *call = context;
     const struct cln_samples_grid *g = &call->grid;
     uint64_t block = i / g->bands, first = i % g->bands * g->band, end = least(g->groups, first + g->band);
     uint64_t s0 = block * g->block, s1 = least(g->samples, s0 + g->block);
     struct tile t = {0};
-    for (int plane = 0; plane < SUMS; plane++) {
+    for (int plane = 0; plane < CLN_SAMPLES_SUMS; plane++) {
         if (cln_bound(call->op, summed(call)[plane])) {
             t.sums[plane] = block_sums(call, block, plane);
             memset(t.sums[plane] + first * g->merged, 0, (end - first) * g->merged * sizeof(double));
@@ -366,165 +274,20 @@ static void tile_task(void *context, size_t i)
         cln_cpu_stream_end();
 }
 
-static void put_channel(const struct call *call, uint64_t channel, double first, double second)
-{
-    const struct cln_op *op = call->op;
-    double samples = (double)call->grid.samples;
-    if (cln_bound(op, CLN_RUNNING_MEAN))
-        cln_statistic_commit(call->plan, op, channel, first / samples, second / samples);
-    if (cln_bound(op, CLN_DWEIGHT))
-        floats(op, CLN_DWEIGHT)[channel] = (float)first;
-    if (cln_bound(op, CLN_DBIAS))
-        floats(op, CLN_DBIAS)[channel] = (float)second;
-}
-
 /* Adds up the blocks in order. */
-static void finish_channels(const struct call *call)
+static void finish_channels(const struct cln_samples_call *call)
 {
     for (uint64_t channel = 0; channel < call->grid.channels; channel++) {
-        double total[SUMS] = {0};
-        for (int plane = 0; plane < SUMS; plane++) {
+        double total[CLN_SAMPLES_SUMS] = {0};
+        for (int plane = 0; plane < CLN_SAMPLES_SUMS; plane++) {
             for (uint64_t b = 0; cln_bound(call->op, summed(call)[plane]) && b < call->grid.blocks; b++)
                 total[plane] += block_sums(call, b, plane)[channel];
         }
-        put_channel(call, channel, total[0], total[1]);
+        cln_samples_put(call, channel, total[0], total[1]);
     }
-}
-
-/* ---- split statistics groups ---- */
-
-static double *part_sums(const struct call *call, uint64_t part, int plane)
-{
-    double *all = call->op->role[CLN_PARTIALS].handle;
-    return all + (part * SUMS + (uint64_t)plane) * call->op->view.groups;
-}
-
-static struct group_scalars *split_scalars(const struct call *call)
-{
-    void *end = part_sums(call, call->grid.parts, 0);
-    return end;
-}
-
-static struct patch split_patch(const struct call *call, size_t i)
-{
-    const struct cln_samples_grid *g = &call->grid;
-    uint64_t part = i % g->parts, strip = i / g->parts % g->strips, sample = i / g->parts / g->strips;
-    return (struct patch){sample, strip * g->strip, least(g->strip, g->channels - strip * g->strip), part * g->part,
-                          least(g->part, g->positions - part * g->part)};
-}
-
-static void read_task(void *context, size_t i)
-{
-    const struct call *call = context;
-    const struct cln_op *op = call->op;
-    struct patch p = split_patch(call, i);
-    uint64_t at = offset_of(call, &p), group = p.sample * call->grid.channels + p.channel, part = i % call->grid.parts;
-    double *first = part_sums(call, part, 0) + group, *second = part_sums(call, part, 1) + group;
-    if (!call->backward) {
-        call->kernels->statistics(floats(op, CLN_X) + at, band_of(call, &p), first, second);
-        return;
-    }
-    float m[CLN_BAND], c[CLN_BAND];
-    for (uint64_t j = 0; j < p.count; j++) {
-        struct cln_statistic s = cln_statistic_of(op, (group + j) / call->grid.merged);
-        m[j] = s.m;
-        c[j] = s.c;
-    }
-    call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, band_of(call, &p), m, c, first, second);
-}
-
-static struct cln_statistic merge_parts(const struct call *call, uint64_t statistic)
-{
-    const struct cln_samples_grid *g = &call->grid;
-    struct cln_moments total = {0};
-    for (uint64_t group = statistic * g->merged; group < (statistic + 1) * g->merged; group++) {
-        for (uint64_t k = 0; k < g->parts; k++) {
-            struct cln_moments part = {(double)least(g->part, g->positions - k * g->part), part_sums(call, k, 0)[group],
-                                       part_sums(call, k, 1)[group]};
-            cln_moments_add(&total, &part);
-        }
-    }
-    return cln_statistic_keep(call->op, statistic, &total);
-}
-
-/* The sums of a group over its parts, into those of the first. */
-static void sum_parts(const struct call *call, uint64_t group, double *dy, double *dyd)
-{
-    for (int plane = 0; plane < SUMS; plane++) {
-        double sum = 0.0;
-        for (uint64_t k = 0; k < call->grid.parts; k++)
-            sum += part_sums(call, k, plane)[group];
-        part_sums(call, 0, plane)[group] = sum;
-    }
-    *dy = part_sums(call, 0, 0)[group];
-    *dyd = part_sums(call, 0, 1)[group];
-}
-
-static void merge_groups(const struct call *call)
-{
-    const struct cln_op *op = call->op;
-    const struct cln_samples_grid *g = &call->grid;
-    const float *weight = floats(op, CLN_WEIGHT);
-    struct group_scalars *of = split_scalars(call);
-    for (uint64_t i = 0; i < g->samples * g->groups; i++) {
-        struct cln_statistic s = call->backward ? cln_statistic_of(op, i) : merge_parts(call, i);
-        double sum_g = 0.0, sum_gd = 0.0;
-        of[i] = scalars_of(&s);
-        for (uint64_t group = i * g->merged; call->backward && group < (i + 1) * g->merged; group++) {
-            double dy, dyd, w = weight ? weight[group % g->channels] : 1.0;
-            sum_parts(call, group, &dy, &dyd);
-            sum_g += w * dy;
-            sum_gd += w * dyd;
-        }
-        struct cln_slope slope = cln_statistic_slope(op, &s, sum_g, sum_gd);
-        of[i].q = slope.q;
-        of[i].r = slope.r;
-        if (cln_bound(op, CLN_RUNNING_MEAN)) { /* instance norm: into the place of what the first part had */
-            part_sums(call, 0, 0)[i] = (double)s.m + s.c;
-            part_sums(call, 0, 1)[i] = cln_statistic_running_var(op, (double)g->positions, s.var);
-        }
-    }
-}
-
-static void finish_split_channels(const struct call *call)
-{
-    const struct cln_samples_grid *g = &call->grid;
-    for (uint64_t channel = 0; channel < g->channels; channel++) {
-        double first = 0.0, second = 0.0;
-        for (uint64_t s = 0; s < g->samples; s++) {
-            uint64_t group = s * g->channels + channel;
-            double a = part_sums(call, 0, 0)[group], b = part_sums(call, 0, 1)[group];
-            first += call->backward ? split_scalars(call)[group / g->merged].rstd * b : a;
-            second += call->backward ? a : b;
-        }
-        put_channel(call, channel, first, second);
-    }
-}
-
-static void write_task(void *context, size_t i)
-{
-    const struct call *call = context;
-    struct patch p = split_patch(call, i);
-    struct patch_scalars scalars;
-    const struct group_scalars *of = split_scalars(call) + p.sample * call->grid.groups;
-    struct cln_scalars k = fold(call, &p, of, 0, &scalars);
-    write_patch(call, &p, &k);
-    if (call->streaming)
-        cln_cpu_stream_end();
 }
 
 /* ---- calls ---- */
-
-static void run_split(const struct call *call, void *context, int sums, int writes)
-{
-    size_t tasks = (size_t)(call->grid.samples * call->grid.strips * call->grid.parts);
-    cln_parallel(tasks, CLN_ON, read_task, context);
-    merge_groups(call);
-    if (sums)
-        finish_split_channels(call);
-    if (writes)
-        cln_parallel(tasks, CLN_LAST, write_task, context);
-}
 
 void cln_samples_explain(struct cln_explained *e, const struct cln_view *view, int backward)
 {
@@ -543,7 +306,7 @@ void cln_samples_explain(struct cln_explained *e, const struct cln_view *view, i
 
 void cln_samples_run(struct cln_cpu_plan *plan, const struct cln_op *op)
 {
-    struct call call = {.plan = plan, .op = op};
+    struct cln_samples_call call = {.plan = plan, .op = op};
     uint64_t elements = cln_view_elements(&op->view);
     call.backward = cln_bound(op, CLN_DY);
     call.grid = cln_samples_grid_make(&op->view, call.backward);
@@ -551,7 +314,7 @@ void cln_samples_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     call.streaming = cln_cpu_streams(plan, elements, call.backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY);
     int sums = cln_bound(op, summed(&call)[0]) || cln_bound(op, summed(&call)[1]);
     if (call.grid.split) {
-        run_split(&call, &call, sums, !call.backward || cln_bound(op, CLN_DX));
+        cln_samples_run_split(&call, sums, !call.backward || cln_bound(op, CLN_DX));
         return;
     }
     cln_parallel((size_t)(call.grid.blocks * call.grid.bands), elements <= SMALL ? CLN_ALONE : CLN_LAST, tile_task,
