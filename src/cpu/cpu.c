@@ -162,14 +162,6 @@ static uint64_t cache_bytes(void)
     return bytes ? bytes : 8u << 20; /* unknown: as a small machine's */
 }
 
-/* Instance norm with running statistics, which are constants, is batch norm with them. */
-static struct cln_view batch_view(const clnorm_plan *plan, uint64_t n)
-{
-    clnorm_desc desc = plan->desc;
-    desc.norm = CLNORM_BATCH;
-    return cln_view_make(&desc, n);
-}
-
 /* SUMS of batch norm, before its PARTIALS. */
 static size_t batch_sums_bytes(const clnorm_plan *plan)
 {
@@ -182,7 +174,7 @@ static size_t partials_bytes(const clnorm_plan *plan)
         return cln_cpu_partials_bytes(&plan->view);
     size_t bytes = (plan->view.along ? cln_rows_partials_bytes : cln_samples_partials_bytes)(&plan->view);
     if (plan->desc.norm == CLNORM_INSTANCE) {
-        struct cln_view batch = batch_view(plan, (uint64_t)plan->desc.n);
+        struct cln_view batch = cln_view_as_batch(&plan->desc, (uint64_t)plan->desc.n);
         size_t as_batch = batch_sums_bytes(plan) + cln_cpu_partials_bytes(&batch);
         bytes = as_batch > bytes ? as_batch : bytes;
     }
@@ -213,7 +205,7 @@ static void cpu_plan_destroy(clnorm_plan *plan)
 static void run_as_batch(const clnorm_plan *plan, const struct cln_op *op)
 {
     struct cln_op batch = *op;
-    batch.view = batch_view(plan, op->view.groups / op->view.weights);
+    batch.view = cln_view_as_batch(&plan->desc, op->view.groups / op->view.weights);
     batch.role[CLN_SUMS] = op->role[CLN_PARTIALS];
     batch.role[CLN_PARTIALS].handle = (char *)op->role[CLN_PARTIALS].handle + batch_sums_bytes(plan);
     batch.step_count = 0;

@@ -125,6 +125,13 @@ struct cln_view cln_view_make(const clnorm_desc *desc, uint64_t n)
     return v;
 }
 
+struct cln_view cln_view_as_batch(const clnorm_desc *desc, uint64_t n)
+{
+    clnorm_desc batch = *desc;
+    batch.norm = CLNORM_BATCH;
+    return cln_view_make(&batch, n);
+}
+
 struct cln_view cln_view_merge(const struct cln_view *view)
 {
     struct cln_view v = *view;

@@ -39,6 +39,8 @@ struct cln_view {
 
 /* The view of a checked descriptor for n samples. */
 struct cln_view cln_view_make(const clnorm_desc *desc, uint64_t n);
+/* Instance norm with running statistics, which are constants: batch norm with them. */
+struct cln_view cln_view_as_batch(const clnorm_desc *desc, uint64_t n);
 /* Segments: the statistics groups as single runs. */
 struct cln_view cln_view_merge(const struct cln_view *view);
 
