@@ -4,22 +4,33 @@
  *
  *   segments  group g is `outers` runs of `inners` elements, outer_stride apart
  *             x: |g0 run 0|g1 run 0|…|g0 run 1|g1 run 1|…            batch norm, channels-first
- *   columns   group g is column g of a row-major matrix of `outers` rows
- *             x: |g0 g1 g2 …|g0 g1 g2 …|…                            batch norm, (n, c) and channels-last
+ *             x: |g0|g1|g2|…                                         instance and group norm: channels of samples
+ *   rows      segments of one run each with weights along them       layer and RMS norm
+ *             x: |g0: w0 w1 w2 …|g1: w0 w1 w2 …|…                    the weights repeat after `cycle` rows
+ *   columns   group g is a column of a row-major matrix of `outers` rows and `set` columns
+ *             x: |g0 g1 g2 …|g0 g1 g2 …|…                            batch norm, (n, c) and channels-last: one set
+ *             x: |g0 g1 …|g0 g1 …|…|gc gc+1 …|gc gc+1 …|…            instance and group norm, channels-last: a set a sample
  *             Few columns are folded: `fold` rows count as one of groups·fold columns, so that vectors are full; the `rest` rows at the
  *             end are taken by the last part as they are.
  *
+ * `merged` neighbouring groups share their statistics (group norm; else 1). Small arrays have one value a *statistics group*, g / merged,
+ * or one a weight, g % weights.
+ *
  * A program is one family at one vector width W and one work-group size WG; a work-item takes up to SPAN groups (columns: vectors of
  * groups) that are neighbours in memory:
- *   -DCLNORM_SEGMENTS | -DCLNORM_COLUMNS | -DCLNORM_GROUPS   -DW=1|2|4|8|16   -DWG=1|2|4|…   -DSPAN=1|2|4|…
- * CLNORM_GROUPS holds the small kernels that work on one value a group (W = 1). Shapes are arguments, never compiled in.
- * Kernel names are family_direction_step.
+ *   -DCLNORM_SEGMENTS | -DCLNORM_ROWS | -DCLNORM_COLUMNS | -DCLNORM_GROUPS   -DW=1|2|4|8|16   -DWG=1|2|4|…   -DSPAN=1|2|4|…
+ * Rows are the segments' code with weights along the runs. CLNORM_GROUPS holds the small kernels that work on one value a group (W = 1).
+ * Shapes are arguments, never compiled in. Kernel names are family_direction_step.
  *
  * Accuracy (docs/math.md derives the bounds). All math is f32. A mean is a pair m + c. Sums are taken about a pivot near the
  * mean, in chains of at most CHAIN floats, and carried on as pairs of floats by error-free additions; hence no fast
  * math and no contraction. Everything is merged in a fixed order: same data, same bits. */
 
 #pragma OPENCL FP_CONTRACT OFF
+
+#ifdef CLNORM_ROWS
+#define CLNORM_SEGMENTS
+#endif
 
 /* Loop lengths. A chain of k equal terms can be off by k·u/2, so chains are short; a block shares a pivot.
  * host/geometry.c has CHAIN, BLOCK and PIVOT_ELEMENTS too, to tell what is read twice. */
@@ -38,16 +49,20 @@ typedef struct {
     ulong running_mean, running_var;
     ulong sums, dweight, dbias;
     ulong groups, outers, inners, outer_stride, group_stride;
-    ulong count;                            /* values a group */
-    ulong columns;                          /* groups·fold */
+    ulong set, set_stride;                  /* columns: groups of a set, and the distance of sets */
+    ulong merged, weights, cycle;
+    ulong stats;                            /* statistics groups: how far the planes of small arrays are apart */
+    ulong count;                            /* values a statistics group */
+    ulong plane;                            /* of partials: groups·fold */
     ulong tiles;                            /* of span groups, or in columns of lanes·span·W groups */
+    ulong set_tiles;                        /* columns: tiles of a set */
     uint flags;                             /* HAS_… */
     uint parts_outer, parts_inner;          /* a group is split into parts_outer × parts_inner parts */
     uint lanes;                             /* work-items of a work-group along a run or a row, a power of two */
+    uint team;                              /* segments: work-items of a work-group that share a tile, a power of two */
     uint parts;                             /* partials to merge */
     uint span;                              /* groups (columns: vectors of groups) that a work-item takes, at most SPAN */
     uint fold, rest;                        /* columns: so many rows are taken as one; rows that are left over */
-    uint blocks;                            /* fused: work-groups that share the tiles */
     uint found;                             /* bit to set in *found */
     float eps, factor;                      /* factor: weight of the batch in running statistics */
 } problem;
@@ -69,6 +84,11 @@ typedef struct {
 #define GUARD_FINITE       16384u
 #define WRITE_SUMS         32768u
 #define STREAM             65536u /* stores go past the cache, where the compiler can */
+#define UNCENTRED          131072u /* no mean is taken off: m = c = 0, the variance is the mean of squares */
+#define SOURCE_IS_CHANNEL  262144u /* the source has one value a channel, g % weights */
+#define WEIGHTED_SUMS      524288u /* sums are of weight·dy, not of dy */
+#define WRITE_PARTIALS     1048576u /* fused, or weights of rows: what the weights' gradients are made of */
+#define PARTS_ARE_SCALED   2097152u /* partials have rstd in them */
 
 /* ---- vectors --------------------------------------------------------------------------------------------------- */
 
@@ -231,6 +251,14 @@ static acc pair_value(pair p)
     return isfinite(p.hi) ? p.hi + p.lo : p.hi;
 }
 
+/* a·b, as exact as the pair. */
+static pair pair_scale(pair a, acc b)
+{
+    pair r = two_product(a.hi, b);
+    r.lo += a.lo * b;
+    return r;
+}
+
 static pair pair_add_pair(pair a, pair b)
 {
     pair r = two_sum(a.hi, b.hi);
@@ -320,6 +348,12 @@ INLINE moments moments_merge(moments a, moments b)
     t.s = pair_add_multiple(t.s, b.n, shift.lo);
     acc grow = ((b.var.hi - a.var.hi) + (b.var.lo - a.var.lo)) * w + (delta * w) * (delta * ((float)a.n / (float)t.n));
     t.var = pair_add(a.var, grow);
+#ifndef CLNORM_COLUMNS
+    if (a.var.hi == INFINITY || b.var.hi == INFINITY) { /* where no mean is taken off, that is the answer, unless there is a NaN */
+        t.var.hi = a.var.hi + b.var.hi;
+        t.var.lo = 0.0f;
+    }
+#endif
     return t;
 }
 
@@ -350,6 +384,14 @@ static dots dots_none(void)
     return t;
 }
 
+static dots dots_scale(dots a, acc dy, acc dyd)
+{
+    dots t;
+    t.dy = pair_scale(a.dy, dy);
+    t.dyd = pair_scale(a.dyd, dyd);
+    return t;
+}
+
 static dots dots_merge(dots a, dots b)
 {
     dots t;
@@ -358,18 +400,26 @@ static dots dots_merge(dots a, dots b)
     return t;
 }
 
-/* Merges what the work-items of a work-group have; work-items `merged` apart and multiples of it share a group. The result is
- * at local id below `merged`. Both are powers of two. */
+/* Work-items of a work-group that share a tile, and a work-item's place among them: a run may be too short for all. */
+#if defined(CLNORM_SEGMENTS) && WG > 1
+#define TEAM(p) ((p)->team)
+#else
+#define TEAM(p) ((uint)WG)
+#endif
+#define PLACE(p) ((uint)get_local_id(0) % TEAM(p))
+
+/* Merges what the work-items of a team have; work-items `merged` apart and multiples of it share a group. The result is at the places
+ * below `merged`. All are powers of two. */
 #define MERGE_WORK_GROUP(type)                                                                                          \
-    INLINE type type##_merge_work_group(type mine, uint merged, local type *scratch)                                    \
+    INLINE type type##_merge_work_group(const problem *p, type mine, uint merged, local type *scratch)                  \
     {                                                                                                                   \
         type t = mine;                                                                                                  \
-        uint lid = (uint)get_local_id(0);                                                                               \
-        for (uint half_size = WG / 2; half_size >= merged && half_size > 0; half_size /= 2) {                           \
-            if (lid >= half_size && lid < 2 * half_size)                                                                \
+        uint lid = (uint)get_local_id(0), place = PLACE(p);                                                             \
+        for (uint half_size = TEAM(p) / 2; half_size >= merged && half_size > 0; half_size /= 2) {                      \
+            if (place >= half_size && place < 2 * half_size)                                                            \
                 scratch[lid] = t;                                                                                       \
             barrier(CLK_LOCAL_MEM_FENCE);                                                                               \
-            if (lid < half_size)                                                                                        \
+            if (place < half_size)                                                                                      \
                 t = type##_merge(t, scratch[lid + half_size]);                                                          \
             barrier(CLK_LOCAL_MEM_FENCE);                                                                               \
         }                                                                                                               \
@@ -378,16 +428,16 @@ static dots dots_merge(dots a, dots b)
 MERGE_WORK_GROUP(moments)
 MERGE_WORK_GROUP(dots)
 
-/* What the work-item of the merge below `merged` found, for all work-items of its group. */
-static acc share(acc value, uint merged, local acc *scratch)
+/* What the work-item of the merge at a place below `merged` found, for all work-items of its group. */
+static acc share(const problem *p, acc value, uint merged, local acc *scratch)
 {
 #if WG > 1
-    uint lid = (uint)get_local_id(0);
-    if (lid < merged)
+    uint lid = (uint)get_local_id(0), place = PLACE(p);
+    if (place < merged)
         scratch[lid] = value;
     barrier(CLK_LOCAL_MEM_FENCE);
-    value = scratch[lid % merged];
-    barrier(CLK_LOCAL_MEM_FENCE);
+    value = scratch[lid - place + place % merged];
+    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE); /* what comes next may store over elements that others have read */
 #endif
     return value;
 }
@@ -405,28 +455,56 @@ static acc share(acc value, uint merged, local acc *scratch)
 #define PUT(p, valid, value) (*(p) = (value))
 #endif
 
-/* The values of the groups that columns from `column` on belong to; elsewhere of one group. */
 #if defined(CLNORM_COLUMNS)
-static vec get(const problem *p, global const float *values, ulong column, uint valid)
+/* Components i < valid: values[(at + i) % period / same]. */
+static vec get_each(global const float *values, ulong at, ulong period, ulong same, uint valid)
 {
-    if (p->fold == 1)
-        return load(values + column, valid, (vec)(0.0f));
 #if W == 1
-    return values[column % p->groups];
+    return values[at % period / same];
 #else
     union { vec v; float e[W]; } u;
     u.v = (vec)(0.0f);
+    at %= period;
+    ulong index = at / same, left = same - at % same;
     for (uint i = 0; i < W; i++) {
         if (i < valid)
-            u.e[i] = values[(column + i) % p->groups];
+            u.e[i] = values[index];
+        at++;
+        left--;
+        if (at == period) {
+            at = index = 0;
+            left = same;
+        } else if (left == 0) {
+            index++;
+            left = same;
+        }
     }
     return u.v;
 #endif
 }
-#else
-static float get(const problem *p, global const float *values, ulong g, uint valid)
+
+/* The values of the statistics groups, or of the weights, of the groups from g on; in folded columns the same groups come again. */
+static vec get_statistic(const problem *p, global const float *values, ulong g, uint valid)
 {
-    return values[g];
+    return p->fold == 1 && p->merged == 1 ? load(values + g, valid, (vec)(0.0f))
+                                          : get_each(values, g, p->groups, p->merged, valid);
+}
+
+static vec get_weight(const problem *p, global const float *values, ulong g, uint valid)
+{
+    return p->fold == 1 ? load(values + (g < p->weights ? g : g % p->weights), valid, (vec)(0.0f))
+                        : get_each(values, g, p->weights, 1, valid);
+}
+#else
+/* The value of the statistics group, or of the weight, of group g. */
+static float get_statistic(const problem *p, global const float *values, ulong g, uint valid)
+{
+    return values[p->merged == 1 ? g : g / p->merged];
+}
+
+static float get_weight(const problem *p, global const float *values, ulong g, uint valid)
+{
+    return values[g < p->weights ? g : g % p->weights];
 }
 #endif
 
@@ -435,7 +513,7 @@ typedef struct {
     acc m, c, rstd;
 } source;
 
-/* The statistics of all values of group g → statistics, state, mean, var, rstd as flagged. */
+/* The statistics of all values of statistics group g → statistics, state, mean, var, rstd as flagged. */
 static source forward_finish(const problem *p, ulong g, uint valid, moments t, global float *statistics, global float *state,
                              global float *mean, global float *var, global float *rstd)
 {
@@ -456,16 +534,16 @@ static source forward_finish(const problem *p, ulong g, uint valid, moments t, g
         global float *out = statistics + p->statistics + g;
         float2 n = count_split(t.n);
         PUT(out, valid, (acc)(n.x));
-        PUT(out + p->groups, valid, (acc)(n.y));
-        PUT(out + 2 * p->groups, valid, s.m);
-        PUT(out + 3 * p->groups, valid, s.c);
-        PUT(out + 4 * p->groups, valid, v);
+        PUT(out + p->stats, valid, (acc)(n.y));
+        PUT(out + 2 * p->stats, valid, s.m);
+        PUT(out + 3 * p->stats, valid, s.c);
+        PUT(out + 4 * p->stats, valid, v);
     }
     if (p->flags & WRITE_STATE) {
         global float *out = state + p->state + g;
         PUT(out, valid, s.m);
-        PUT(out + p->groups, valid, s.c);
-        PUT(out + 2 * p->groups, valid, s.rstd);
+        PUT(out + p->stats, valid, s.c);
+        PUT(out + 2 * p->stats, valid, s.rstd);
     }
     if (p->flags & WRITE_MEAN)
         PUT(mean + p->mean_out + g, valid, s.m + s.c);
@@ -476,12 +554,12 @@ static source forward_finish(const problem *p, ulong g, uint valid, moments t, g
     return s;
 }
 
-/* Σdy and Σ dy·x̂ of a group, as floats. */
+/* Σdy and Σ dy·x̂ of a statistics group, as floats; WEIGHTED_SUMS: of weight·dy. */
 typedef struct {
     acc dy, dyx;
 } sums;
 
-/* The sums of all values of group g → sums, dweight, dbias as flagged. */
+/* The sums of all values of statistics group g → sums, dweight, dbias as flagged. */
 static sums backward_finish(const problem *p, ulong g, uint valid, dots t, acc rstd, global float *sums_out,
                             global float *dweight, global float *dbias)
 {
@@ -492,9 +570,9 @@ static sums backward_finish(const problem *p, ulong g, uint valid, dots t, acc r
         global float *out = sums_out + p->sums + g;
         float2 n = count_split(p->count);
         PUT(out, valid, (acc)(n.x));
-        PUT(out + p->groups, valid, (acc)(n.y));
-        PUT(out + 2 * p->groups, valid, r.dy);
-        PUT(out + 3 * p->groups, valid, r.dyx);
+        PUT(out + p->stats, valid, (acc)(n.y));
+        PUT(out + 2 * p->stats, valid, r.dy);
+        PUT(out + 3 * p->stats, valid, r.dyx);
     }
     if (p->flags & WRITE_DWEIGHT)
         PUT(dweight + p->dweight + g, valid, r.dyx);
@@ -502,9 +580,6 @@ static sums backward_finish(const problem *p, ulong g, uint valid, dots t, acc r
         PUT(dbias + p->dbias + g, valid, r.dy);
     return r;
 }
-
-#if defined(CLNORM_SEGMENTS) || defined(CLNORM_COLUMNS)
-/* ---- which elements a work-item visits ------------------------------------------------------------------------------ */
 
 static ulong divide_up(ulong a, ulong b)
 {
@@ -517,7 +592,10 @@ static ulong cut(ulong n, uint k, uint parts)
     return n / parts * k + min((ulong)k, n % parts);
 }
 
-/* The work-items of a work-group: `along` a run or a row, `across` runs or rows. */
+#if defined(CLNORM_SEGMENTS) || defined(CLNORM_COLUMNS)
+/* ---- which elements a work-item visits ------------------------------------------------------------------------------ */
+
+/* The work-items of a team: `along` a run or a row, `across` runs or rows. */
 typedef struct {
     uint along, across, rows;
 } place;
@@ -525,23 +603,30 @@ typedef struct {
 INLINE place place_of(const problem *p)
 {
     place l;
-    uint lid = (uint)get_local_id(0);
-    l.along = lid % p->lanes;
-    l.across = lid / p->lanes;
-    l.rows = WG / p->lanes;
+    l.along = PLACE(p) % p->lanes;
+    l.across = PLACE(p) / p->lanes;
+    l.rows = TEAM(p) / p->lanes;
     return l;
 }
 
-/* Work-groups of the kernels that take parts of tiles: in segments the part comes fastest, in columns the tile: memory's order. */
+/* The tile of this work-item's team, of those that a work-group takes at a time. It may be beyond the last one, and is empty then. */
+static ulong team_tile(const problem *p, ulong id)
+{
+    return id * (WG / TEAM(p)) + (uint)get_local_id(0) / TEAM(p);
+}
+
+/* Work-groups of the kernels that take parts of tiles: in segments the part comes fastest, in columns the tile, in each set: memory's
+ * order. */
 static ulong tile_id(const problem *p, ulong id, uint *part)
 {
 #ifdef CLNORM_SEGMENTS
     uint parts = p->parts_outer * p->parts_inner;
     *part = (uint)(id % parts);
-    return id / parts;
+    return team_tile(p, id / parts);
 #else
-    *part = (uint)(id / p->tiles);
-    return id % p->tiles;
+    ulong set = id / (p->set_tiles * p->parts_outer), rest = id % (p->set_tiles * p->parts_outer);
+    *part = (uint)(rest / p->set_tiles);
+    return set * p->set_tiles + rest % p->set_tiles;
 #endif
 }
 
@@ -556,8 +641,12 @@ static int pivot_is_far(uint n, acc s, acc q)
 }
 
 #ifdef CLNORM_SEGMENTS
+#ifdef CLNORM_ROWS
+#define KERNEL(name) rows_##name
+#else
 #define KERNEL(name) segments_##name
-#define MERGED(p)    1u /* work-items of a work-group that have results after a merge */
+#endif
+#define MERGED(p)    1u /* work-items of a team that have results after a merge */
 
 /* What a work-item visits of a part of each of `span` neighbouring groups. */
 typedef struct {
@@ -566,9 +655,21 @@ typedef struct {
     uint start, step;       /* its first vector in a run, and the distance to its next one */
     uint vectors, tail;     /* its whole vectors in a run; the elements after the last whole one, if they are its own */
     ulong group, next;      /* the first group, and the distance of the groups */
+    ulong from;             /* where in its run a part begins */
     ulong ahead;            /* how far ahead the next run is, or with short runs one of the next */
     uint span;
 } tile;
+
+/* Shares runs of `length` elements among the work-items along them. */
+INLINE void set_length(const problem *p, tile *t, place l, uint length)
+{
+    uint whole = length / W;
+    t->length = length;
+    t->start = l.along * W;
+    t->step = p->lanes * W;
+    t->vectors = whole > l.along ? (whole - l.along + p->lanes - 1) / p->lanes : 0;
+    t->tail = l.along == whole % p->lanes ? length % W : 0;
+}
 
 INLINE tile tile_of(const problem *p, ulong id, uint part)
 {
@@ -581,28 +682,54 @@ INLINE tile tile_of(const problem *p, ulong id, uint part)
     ulong to = min(cut(vectors, part_inner + 1, p->parts_inner) * W, p->inners);
     t.group = id * p->span;
     t.next = p->group_stride;
-    t.span = (uint)min((ulong)p->span, p->groups - t.group);
+    t.span = t.group < p->groups ? (uint)min((ulong)p->span, p->groups - t.group) : 0;
     t.at = t.group * p->group_stride + (first + l.across) * p->outer_stride + from;
+    t.from = from;
     t.stride = l.rows * p->outer_stride;
-    t.length = (uint)(to - from);
-    t.ahead = t.stride * divide_up(AHEAD, t.length);
-    uint whole = t.length / W;
-    t.start = l.along * W;
-    t.step = p->lanes * W;
-    t.vectors = whole > l.along ? (whole - l.along + p->lanes - 1) / p->lanes : 0;
-    t.tail = l.along == whole % p->lanes ? t.length % W : 0;
+    set_length(p, &t, l, (uint)(to - from));
+    t.ahead = p->outers == 1 ? AHEAD : t.stride * divide_up(AHEAD, t.length);
     t.runs = first + l.across < last ? divide_up(last - first - l.across, l.rows) : 0;
     return t;
 }
+
+/* The statistics groups of a tile of whole groups, as single runs. */
+INLINE tile merge_tile(const problem *p, const tile *t)
+{
+    tile m = *t;
+    if (p->merged > 1) {
+        uint merged = (uint)p->merged;
+        m.group /= merged;
+        m.span /= merged;
+        m.next *= merged;
+        set_length(p, &m, place_of(p), t->length * merged);
+    }
+    return m;
+}
+
+/* SPAN of a tile's groups from its `first` one on. */
+INLINE tile piece_of(const tile *t, uint first)
+{
+    tile c = *t;
+    c.span = first < t->span ? min(t->span - first, (uint)SPAN) : 0;
+    c.group += first;
+    c.at += first * t->next;
+    return c;
+}
+
+/* Over such pieces of `end` groups. */
+#define FOR_PIECES(first, end) for (uint first = 0; first < (end); first += SPAN)
+
+/* Which of a tile's statistics groups its k-th group belongs to. */
+#define OWNER(p, k) (SPAN == 1 ? 0 : (k) / (uint)(p)->merged)
 
 static ulong group_of(const tile *t, uint k)
 {
     return t->group + k;
 }
 
-static ulong groups_of(const problem *p, const tile *t)
+static ulong plane_of(const problem *p, const tile *t)
 {
-    return p->groups;
+    return p->plane;
 }
 
 static int has_rest(const problem *p, ulong id, uint part)
@@ -737,21 +864,25 @@ INLINE float pivot_of(const tile *t, const cursor *c, global const float *x)
     return x0 + SUM(s) / (float)(used * W);
 }
 
-/* The moments of a tile. A block whose pivot turns out far from its mean (an outlier) is read again, from the cache. */
-INLINE void moments_of(const problem *p, const tile *t, global const float *x, moments *total)
+/* The moments of a tile's groups, `span` of them where it is full. A block whose pivot turns out far from its mean (an outlier) is read
+ * again, from the cache. */
+INLINE void moments_of(const problem *p, const tile *t, uint span, global const float *x, moments *total)
 {
-    FOR_SPAN(k, 0, p->span) {
+    int uncentred = (p->flags & UNCENTRED) != 0;
+    FOR_SPAN(k, 0, span) {
         moments sum = moments_none();
         cursor c = cursor_of(t, k);
         while (k < t->span && c.runs > 0) {
             cursor start = c;
-            float pivot = pivot_of(t, &c, x), s, q;
+            float pivot = uncentred ? 0.0f : pivot_of(t, &c, x), s, q;
             uint n = sums_about(t, &c, x, pivot, &s, &q);
-            for (int again = 0; again < 2 && pivot_is_far(n, s, q); again++) {
+            for (int again = 0; again < 2 && !uncentred && pivot_is_far(n, s, q); again++) {
                 pivot += s / (float)n;
                 c = start;
                 n = sums_about(t, &c, x, pivot, &s, &q);
             }
+            if (uncentred)
+                s = 0.0f;
             sum = moments_merge(sum, moments_about(pivot, n, s, q));
         }
         total[k] = sum;
@@ -766,12 +897,16 @@ typedef struct {
     ulong at, stride, runs; /* first element in its first row, distance of its rows, their number */
     uint step, span, full;  /* span: vectors in a row that are not wholly beyond the last column; full: wholly before it */
     ulong ahead;            /* how far ahead the row to prefetch is */
+    ulong base;             /* the set's first group */
     ulong column, columns;  /* first column, and how many the matrix has */
+    ulong first;            /* its first row in the matrix */
 } tile;
 
 static tile tile_at(const problem *p, ulong column, ulong columns, ulong row, ulong rows, ulong stride, place l)
 {
     tile t;
+    t.base = 0;
+    t.first = row + l.across;
     t.column = column;
     t.columns = columns;
     t.step = p->lanes * W;
@@ -788,8 +923,25 @@ INLINE tile tile_of(const problem *p, ulong id, uint part)
 {
     place l = place_of(p);
     ulong first = cut(p->outers, part, p->parts_outer), last = cut(p->outers, part + 1, p->parts_outer);
-    return tile_at(p, (id * p->span * p->lanes + l.along) * W, p->columns, first, last - first, p->outer_stride, l);
+    ulong set = id / p->set_tiles, column = (id % p->set_tiles * p->span * p->lanes + l.along) * W;
+    tile t = tile_at(p, column, p->set * p->fold, first, last - first, p->outer_stride, l);
+    t.base = set * p->set;
+    t.at += set * p->set_stride;
+    return t;
 }
+
+INLINE tile merge_tile(const problem *p, const tile *t)
+{
+    return *t;
+}
+
+INLINE tile piece_of(const tile *t, uint first)
+{
+    return *t;
+}
+
+#define FOR_PIECES(first, end) for (uint first = 0; first < 1; first++)
+#define OWNER(p, k)            (k)
 
 /* The rows that folding left over. Work-groups are of one work-item then, and spans are wide. */
 static int has_rest(const problem *p, ulong id, uint part)
@@ -804,21 +956,21 @@ INLINE tile rest_of(const problem *p)
     return t;
 }
 
-/* The (first) group, or column, of the k-th vector, and how many there are of them. */
+/* The (first) group of the k-th vector, in folded columns the column; and the plane of its partials. */
 static ulong group_of(const tile *t, uint k)
 {
-    return t->column + k * t->step;
+    return t->base + t->column + k * t->step;
 }
 
-static ulong groups_of(const problem *p, const tile *t)
+static ulong plane_of(const problem *p, const tile *t)
 {
-    return t->columns;
+    return p->fold > 1 ? t->columns : p->plane;
 }
 
 static uint valid_of(const problem *p, const tile *t, uint k)
 {
-    ulong g = group_of(t, k);
-    return g < t->columns ? (uint)min(t->columns - g, (ulong)W) : 0;
+    ulong column = t->column + k * t->step;
+    return column < t->columns ? (uint)min(t->columns - column, (ulong)W) : 0;
 }
 
 /* ---- forward: statistics -------------------------------------------------------------------------------------------- */
@@ -891,9 +1043,9 @@ INLINE acc pivot_of(global const float *x, ulong stride, uint rows, uint valid)
 }
 
 /* The moments of a tile. A block whose pivot turns out far from its mean (an outlier) is read again, from the cache. */
-INLINE void moments_of(const problem *p, const tile *t, global const float *x, moments *total)
+INLINE void moments_of(const problem *p, const tile *t, uint span, global const float *x, moments *total)
 {
-    FOR_SPAN(k, 0, p->span)
+    FOR_SPAN(k, 0, span)
         total[k] = moments_none();
     for (ulong row = 0; row < t->runs; row += BLOCK * CHAIN) {
         acc pivot[SPAN], s[SPAN], q[SPAN];
@@ -921,16 +1073,16 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_stati
     const problem p = arguments;
     local moments scratch[WG];
     uint part;
-    ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * MOMENTS_PLANES * p.columns;
+    ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * MOMENTS_PLANES * p.plane;
     tile t = tile_of(&p, id, part);
     moments total[SPAN];
     for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
-        moments_of(&p, &t, x + p.x, total);
+        moments_of(&p, &t, p.span, x + p.x, total);
         FOR_SPAN(k, 0, p.span) {
-            moments sum = moments_merge_work_group(total[k], MERGED(&p), scratch);
+            moments sum = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &t, k);
-            if (get_local_id(0) < MERGED(&p) && valid > 0) {
-                ulong plane = groups_of(&p, &t);
+            if (PLACE(&p) < MERGED(&p) && valid > 0) {
+                ulong plane = plane_of(&p, &t);
                 global float *out = partials + planes + group_of(&t, k);
                 float2 n = count_split(sum.n);
                 PUT(out, valid, (acc)(n.x));
@@ -944,7 +1096,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_stati
         }
         if (passes > 1) {
             t = rest_of(&p);
-            planes += MOMENTS_PLANES * p.columns;
+            planes += MOMENTS_PLANES * p.plane;
         }
     }
 }
@@ -955,12 +1107,30 @@ static source source_of(const problem *p, ulong g, uint valid, global const floa
                         global const float *scale)
 {
     source s;
-    s.m = get(p, mean + p->mean, g, valid);
-    s.c = p->flags & HAS_RESID ? get(p, resid + p->resid, g, valid) : (acc)(0.0f);
-    acc r = get(p, scale + p->scale, g, valid);
+    acc r;
+    s.m = s.c = (acc)(0.0f);
+    if (p->flags & SOURCE_IS_CHANNEL) {
+        s.m = get_weight(p, mean + p->mean, g, valid);
+        r = get_weight(p, scale + p->scale, g, valid);
+    } else {
+        if (!(p->flags & UNCENTRED))
+            s.m = get_statistic(p, mean + p->mean, g, valid);
+        if (p->flags & HAS_RESID)
+            s.c = get_statistic(p, resid + p->resid, g, valid);
+        r = get_statistic(p, scale + p->scale, g, valid);
+    }
     s.rstd = p->flags & SCALE_IS_VAR ? rstd_of(r, p->eps) : r;
     return s;
 }
+
+/* Weight and bias of group g; those of rows come with the elements. */
+#ifdef CLNORM_ROWS
+#define WEIGHT_OF(p, weight, g, valid) 1.0f
+#define BIAS_OF(p, bias, g, valid)     0.0f
+#else
+#define WEIGHT_OF(p, weight, g, valid) ((p)->flags & HAS_WEIGHT ? get_weight(p, (weight) + (p)->weight, g, valid) : (acc)(1.0f))
+#define BIAS_OF(p, bias, g, valid)     ((p)->flags & HAS_BIAS ? get_weight(p, (bias) + (p)->bias, g, valid) : (acc)(0.0f))
+#endif
 
 /* y = ((x − m) − c)·a + b. */
 typedef struct {
@@ -973,16 +1143,13 @@ static forward_factors fold_forward(const problem *p, ulong g, uint valid, sourc
     forward_factors f;
     f.m = s.m;
     f.c = s.c;
-    f.a = s.rstd;
-    f.b = (acc)(0.0f);
-    if (p->flags & HAS_WEIGHT)
-        f.a *= get(p, weight + p->weight, g, valid);
-    if (p->flags & HAS_BIAS)
-        f.b = get(p, bias + p->bias, g, valid);
+    f.a = s.rstd * WEIGHT_OF(p, weight, g, valid);
+    f.b = BIAS_OF(p, bias, g, valid);
     return f;
 }
 
-/* dx = f·dy + (q·((x − m) − c) + r) with f = weight·rstd, q = −f·rstd·mean(dy·x̂), r = −f·mean(dy). */
+/* dx = f·dy + (q·((x − m) − c) + r) with f = weight·rstd. Of sums of dy, batch norm's, q = −f·rstd·mean(dy·x̂), r = −f·mean(dy);
+ * WEIGHTED_SUMS, of h = weight·dy: q = −rstd·rstd·mean(h·x̂), r = −rstd·mean(h), and 0 if no mean was taken off. */
 typedef struct {
     acc m, c, f, q, r;
 } backward_factors;
@@ -993,11 +1160,10 @@ static backward_factors fold_backward(const problem *p, ulong g, uint valid, sou
     backward_factors b;
     b.m = s.m;
     b.c = s.c;
-    b.f = s.rstd;
-    if (p->flags & HAS_WEIGHT)
-        b.f *= get(p, weight + p->weight, g, valid);
-    b.r = -b.f * (t.dy / count);
-    b.q = -b.f * s.rstd * (t.dyx / count);
+    b.f = s.rstd * WEIGHT_OF(p, weight, g, valid);
+    acc f = p->flags & WEIGHTED_SUMS ? s.rstd : b.f;
+    b.r = p->flags & UNCENTRED ? (acc)(0.0f) : -f * (t.dy / count);
+    b.q = -f * s.rstd * (t.dyx / count);
     return b;
 }
 
@@ -1006,14 +1172,170 @@ static forward_factors fold_frozen(const problem *p, ulong g, uint valid, source
 {
     forward_factors f;
     f.m = f.c = (acc)(0.0f);
-    f.a = s.rstd;
-    if (p->flags & HAS_WEIGHT)
-        f.a *= get(p, weight + p->weight, g, valid);
+    f.a = s.rstd * WEIGHT_OF(p, weight, g, valid);
     f.b = (acc)(-0.0f);
     return f;
 }
 
-#ifdef CLNORM_SEGMENTS
+/* Where a work-item keeps the factors of its tile's groups for backward: itself; or a team of rows' has them in local memory, where its
+ * first work-item puts them, so that many rows take no registers. A work-group has WG of them at most. */
+#if defined(CLNORM_ROWS) && WG > 1
+#define FACTORS_SPACE   local
+#define KEEP(b)         local backward_factors b##_all[WG], *b = b##_all + (uint)get_local_id(0) / TEAM(&p) * p.span
+#define IS_KEEPER(p)    (PLACE(p) == 0)
+#define WAIT_FOR_KEEPER barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE) /* dx may be dy */
+#else
+#define FACTORS_SPACE   private
+#define KEEP(b)         backward_factors b[SPAN]
+#define IS_KEEPER(p)    1
+#define WAIT_FOR_KEEPER
+#endif
+
+#ifdef CLNORM_ROWS
+/* `valid` elements from the i-th of a row on, W or the last ones. A work-item that is alone takes these with the elements before them, in
+ * the last components, where the row is long enough for that; others may not touch their neighbours' elements. */
+#define TAKES_BACK(valid, length) (WG == 1 && (valid) < W && (length) >= W)
+
+INLINE vec get_part(global const float *row, uint i, uint valid, uint length, vec fill)
+{
+    return TAKES_BACK(valid, length) ? load_tail(row, length, valid, fill) : load(row + i, valid, fill);
+}
+
+INLINE void put_part(global float *row, uint i, uint valid, uint length, vec v)
+{
+#if W > 1
+    if (TAKES_BACK(valid, length)) {
+        global float *at = row + length - W;
+        STOREV(select(LOADV(at), v, (ivec)(INDEXES >= (ivec)(W - (int)valid))), at);
+        return;
+    }
+#endif
+    store(row + i, valid, v);
+}
+
+INLINE vec normalized_part(const problem *p, forward_factors f, global const float *x, global const float *weight,
+                           global const float *bias, uint i, uint valid, uint length)
+{
+    vec a = (vec)(f.a), b = (vec)(f.b);
+    if (p->flags & HAS_WEIGHT)
+        a *= get_part(weight, i, valid, length, (vec)(0.0f));
+    if (p->flags & HAS_BIAS)
+        b = get_part(bias, i, valid, length, (vec)(0.0f));
+    return ((get_part(x, i, valid, length, (vec)(0.0f)) - (vec)(f.m)) - (vec)(f.c)) * a + b;
+}
+
+/* Rows that are not whole aligned vectors go past the cache only if they are long: their ends are stored one by one. */
+#define LONG_ROW 512u
+
+/* y may be x. */
+INLINE void forward_row(const problem *p, const tile *t, forward_factors f, global const float *x, global float *y,
+                        global const float *weight, global const float *bias)
+{
+    uint i = t->start, length = t->length;
+#if WG == 1 && W > 1
+    if ((p->flags & STREAM) && (length >= LONG_ROW || (length % W == 0 && MISALIGNED(y) == 0))) {
+        for (; i < MISALIGNED(y); i++) {
+            float a = p->flags & HAS_WEIGHT ? f.a * weight[i] : f.a;
+            y[i] = ((x[i] - f.m) - f.c) * a + (p->flags & HAS_BIAS ? bias[i] : f.b);
+        }
+        for (; i + W <= length; i += W)
+            STREAMV(normalized_part(p, f, x, weight, bias, i, W, length), y + i);
+    }
+#endif
+    for (; i + W <= length; i += t->step)
+        STOREV(normalized_part(p, f, x, weight, bias, i, W, length), y + i);
+    if (i < length)
+        put_part(y, i, length - i, length, normalized_part(p, f, x, weight, bias, i, length - i, length));
+}
+
+/* Where the weights of row g begin, from where a part of it begins. */
+static ulong weights_at(const problem *p, const tile *t, ulong g)
+{
+    return (p->cycle == 1 ? 0 : g % p->cycle * p->inners) + t->from;
+}
+
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
+                         global const float *weight, global const float *bias)
+{
+    FOR_SPAN(k, 0, t->runs > 0 ? t->span : 0) {
+        ulong at = t->at + k * t->next, w = weights_at(p, t, group_of(t, k));
+        forward_row(p, t, f[k], x + at, y + at, weight + p->weight + w, bias + p->bias + w);
+    }
+}
+
+/* Adds v to pairs whose low parts are `plane` behind their high ones. */
+INLINE void gather(global float *to, ulong plane, uint i, uint valid, uint length, vec v)
+{
+    vec old = get_part(to, i, valid, length, (vec)(0.0f)), hi = old + v, t = hi - old;
+    put_part(to, i, valid, length, hi);
+    to += plane;
+    vec lo = get_part(to, i, valid, length, (vec)(0.0f)) + ((old - (hi - t)) + (v - t));
+    put_part(to, i, valid, length, lo);
+}
+
+/* Vectors of a row that a work-item takes before it goes on to the next row of a chain. */
+#define PIECE (WG == 1 ? 16u : 1u)
+
+/* dx of rows from to below end, which have the same weights: of `vectors` vectors, a step apart, from the i-th element on, of `valid`
+ * elements; and what they add to the gradients of these weights → gathered, two pairs in planes. dx may be dy. */
+INLINE void backward_piece(const problem *p, const tile *t, FACTORS_SPACE const backward_factors *b, uint from, uint end,
+                           global const float *x, global const float *dy, global float *dx, global const float *weight,
+                           global float *gathered, uint i, uint vectors, uint valid, int stream)
+{
+    vec dw[PIECE], db[PIECE];
+    for (uint j = 0; j < vectors; j++)
+        dw[j] = db[j] = (vec)(0.0f);
+    for (uint k = from; k < end; k++) {
+        ulong at = t->at + k * t->next;
+        vec m = (vec)(b[k].m), c = (vec)(b[k].c), f = (vec)(b[k].f), q = (vec)(b[k].q), r = (vec)(b[k].r);
+        for (uint j = 0; j < vectors; j++) {
+            uint e = i + j * t->step;
+            vec g = get_part(dy + at, e, valid, t->length, (vec)(0.0f)), w = f;
+            vec d = (get_part(x + at, e, valid, t->length, (vec)(0.0f)) - m) - c;
+            if (p->flags & HAS_WEIGHT)
+                w *= get_part(weight, e, valid, t->length, (vec)(0.0f));
+            vec out = g * w + (d * q + r);
+            if (stream)
+                STREAMV(out, dx + at + e);
+            else
+                put_part(dx + at, e, valid, t->length, out);
+            db[j] += g;
+            dw[j] += g * d * f;
+        }
+    }
+    if (p->flags & WRITE_PARTIALS) {
+        for (uint j = 0; j < vectors; j++) {
+            uint e = i + j * t->step;
+            gather(gathered, p->weights, e, valid, t->length, db[j]);
+            gather(gathered + 2 * p->weights, p->weights, e, valid, t->length, dw[j]);
+        }
+    }
+}
+
+/* The rows of a tile, in chains of rows with the same weights. */
+INLINE void backward_tile(const problem *p, const tile *t, FACTORS_SPACE const backward_factors *b, global const float *x,
+                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
+{
+    uint chain = p->cycle == 1 ? CHAIN : 1u;
+    int stream = WG == 1 && (p->flags & STREAM) && MISALIGNED(dx + t->at) == 0 && (t->length % W == 0 || t->span == 1);
+    for (uint from = 0; t->runs > 0 && from < t->span; from += chain) {
+        ulong at = weights_at(p, t, group_of(t, from));
+        uint end = min(from + chain, t->span), i = t->start, left = t->vectors;
+        global const float *w = weight + p->weight + at;
+        global float *to = gathered + at;
+        for (; left >= PIECE; left -= PIECE, i += PIECE * t->step) {
+            if (stream)
+                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 1);
+            else
+                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 0);
+        }
+        if (left > 0)
+            backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, left, W, stream);
+        if (t->tail > 0)
+            backward_piece(p, t, b, from, end, x, dy, dx, w, to, t->length - t->tail, 1, t->tail, 0);
+    }
+}
+#elif defined(CLNORM_SEGMENTS)
 #define NORMALIZED(x, type, f) ((((x) - (type)((f).m)) - (type)((f).c)) * (type)((f).a) + (type)((f).b))
 #define GRADIENT(g, x, type, b) \
     ((g) * (type)((b).f) + ((((x) - (type)((b).m)) - (type)((b).c)) * (type)((b).q) + (type)((b).r)))
@@ -1104,7 +1426,8 @@ static void backward_run(const problem *p, const tile *t, backward_factors b, gl
 }
 
 /* The runs of a tile, neighbours in memory one after another. */
-INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y)
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
+                         global const float *weight, global const float *bias)
 {
     for (ulong run = 0; run < t->runs; run++) {
         ulong at = t->at + run * t->stride;
@@ -1120,7 +1443,7 @@ INLINE void forward_tile(const problem *p, const tile *t, const forward_factors 
 }
 
 INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const float *x,
-                          global const float *dy, global float *dx)
+                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
 {
     for (ulong run = 0; run < t->runs; run++) {
         ulong at = t->at + run * t->stride;
@@ -1145,7 +1468,8 @@ static int may_stream(const problem *p, const tile *t, global const float *y)
 #define GRADIENT(g, x, b) ((g) * (b).f + ((((x) - (b).m) - (b).c) * (b).q + (b).r))
 
 /* The rows of a tile; y may be x. */
-INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y)
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
+                         global const float *weight, global const float *bias)
 {
     int stream = may_stream(p, t, y);
     for (ulong row = 0; row < t->runs; row++) {
@@ -1167,7 +1491,7 @@ INLINE void forward_tile(const problem *p, const tile *t, const forward_factors 
 
 /* Likewise; dx may be dy. */
 INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const float *x,
-                          global const float *dy, global float *dx)
+                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
 {
     int stream = may_stream(p, t, dx);
     for (ulong row = 0; row < t->runs; row++) {
@@ -1208,7 +1532,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply
             source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
             f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
         }
-        forward_tile(&p, &t, f, x, y);
+        forward_tile(&p, &t, f, x, y, weight, bias);
         if (passes > 1)
             t = rest_of(&p);
     }
@@ -1224,26 +1548,31 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_fused
     local moments scratch[WG];
     x += p.x;
     y += p.out;
-    ulong last = cut(p.tiles, (uint)get_group_id(0) + 1, p.blocks);
-    for (ulong id = cut(p.tiles, (uint)get_group_id(0), p.blocks); id < last; id++) {
-        tile t = tile_of(&p, id, 0);
+    uint blocks = (uint)get_num_groups(0), block = (uint)get_group_id(0);
+    ulong turns = divide_up(p.tiles, WG / TEAM(&p)), last = cut(turns, block + 1, blocks);
+    uint owners = p.span / (uint)p.merged;
+    for (ulong turn = cut(turns, block, blocks); turn < last; turn++) {
+        tile t = tile_of(&p, team_tile(&p, turn), 0), whole = merge_tile(&p, &t);
         moments total[SPAN];
+        source s[SPAN];
         forward_factors f[SPAN];
-        moments_of(&p, &t, x, total);
-        FOR_SPAN(k, 0, p.span) {
-            moments sum = moments_merge_work_group(total[k], MERGED(&p), scratch);
-            uint valid = valid_of(&p, &t, k);
-            source s;
-            s.m = s.c = s.rstd = (acc)(0.0f);
-            if (get_local_id(0) < MERGED(&p) && valid > 0)
-                s = forward_finish(&p, group_of(&t, k), valid, sum, statistics, state, mean, var, rstd);
-            s.m = share(s.m, MERGED(&p), (local acc *)scratch);
-            s.c = share(s.c, MERGED(&p), (local acc *)scratch);
-            s.rstd = share(s.rstd, MERGED(&p), (local acc *)scratch);
-            if (valid > 0)
-                f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
+        moments_of(&p, &whole, owners, x, total);
+        FOR_SPAN(k, 0, owners) {
+            moments sum = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
+            uint valid = valid_of(&p, &whole, k);
+            s[k].m = s[k].c = s[k].rstd = (acc)(0.0f);
+            if (PLACE(&p) < MERGED(&p) && valid > 0)
+                s[k] = forward_finish(&p, group_of(&whole, k), valid, sum, statistics, state, mean, var, rstd);
+            s[k].m = share(&p, s[k].m, MERGED(&p), (local acc *)scratch);
+            s[k].c = share(&p, s[k].c, MERGED(&p), (local acc *)scratch);
+            s[k].rstd = share(&p, s[k].rstd, MERGED(&p), (local acc *)scratch);
         }
-        forward_tile(&p, &t, f, x, y);
+        FOR_PIECES(first, t.span) {
+            tile piece = piece_of(&t, first);
+            FOR_SPAN(k, 0, piece.span)
+                f[k] = fold_forward(&p, group_of(&piece, k), valid_of(&p, &piece, k), s[OWNER(&p, first + k)], weight, bias);
+            forward_tile(&p, &piece, f, x, y, weight, bias);
+        }
     }
 }
 
@@ -1257,7 +1586,18 @@ INLINE void add_dots(vec g, vec x, vec m, vec c, vec *a, vec *b)
     *b += g * ((x - m) - c);
 }
 
-INLINE dots dots_of_group(const tile *t, cursor at, global const float *x, global const float *dy, source s)
+/* dy is weighted where weights run along the groups. */
+#ifdef CLNORM_ROWS
+#define WEIGHED(p, g, weight)                (p->flags & HAS_WEIGHT ? (g) * LOADV(weight) : (g))
+#define WEIGHED_TAIL(p, g, weight, n, tail)  (p->flags & HAS_WEIGHT ? (g) * load_tail(weight, n, tail, (vec)(0.0f)) : (g))
+#else
+#define WEIGHED(p, g, weight)                (g)
+#define WEIGHED_TAIL(p, g, weight, n, tail)  (g)
+#endif
+
+/* weight: of the first element of the part. */
+INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global const float *x, global const float *dy,
+                          global const float *weight, source s)
 {
     dots sum = dots_none();
     vec m = (vec)(s.m), c = (vec)(s.c);
@@ -1265,24 +1605,27 @@ INLINE dots dots_of_group(const tile *t, cursor at, global const float *x, globa
         vec a1 = (vec)(0.0f), b1 = (vec)(0.0f);
         for (uint k1 = 0; k1 < CHAINS && at.runs > 0; k1++) {
             vec a = (vec)(0.0f), b = (vec)(0.0f);
-            ulong from = at.at + t->start + at.vector * t->step;
+            uint i = t->start + at.vector * t->step;
+            ulong from = at.at + i;
             int ends;
             uint vectors = chain_of(t, &at, &ends);
             if (UNROLL && vectors == CHAIN) {
                 for (uint k = 0; k < CHAIN; k++) {
                     PREFETCH(dy + from + k * t->step + t->ahead);
                     PREFETCH(x + from + k * t->step + t->ahead);
-                    add_dots(LOADV(dy + from + k * t->step), LOADV(x + from + k * t->step), m, c, &a, &b);
+                    add_dots(WEIGHED(p, LOADV(dy + from + k * t->step), weight + i + k * t->step), LOADV(x + from + k * t->step), m, c,
+                             &a, &b);
                 }
             } else {
                 for (uint k = 0; k < vectors; k++) {
                     PREFETCH(dy + from + k * t->step + t->ahead);
                     PREFETCH(x + from + k * t->step + t->ahead);
-                    add_dots(LOADV(dy + from + k * t->step), LOADV(x + from + k * t->step), m, c, &a, &b);
+                    add_dots(WEIGHED(p, LOADV(dy + from + k * t->step), weight + i + k * t->step), LOADV(x + from + k * t->step), m, c,
+                             &a, &b);
                 }
             }
             if (ends && t->tail > 0)
-                add_dots(load_tail(dy + at.at, t->length, t->tail, (vec)(0.0f)),
+                add_dots(WEIGHED_TAIL(p, load_tail(dy + at.at, t->length, t->tail, (vec)(0.0f)), weight, t->length, t->tail),
                          load_tail(x + at.at, t->length, t->tail, m), m, c, &a, &b);
             chain_done(t, &at, vectors, ends);
             a1 += a;
@@ -1294,11 +1637,17 @@ INLINE dots dots_of_group(const tile *t, cursor at, global const float *x, globa
     return sum;
 }
 
-INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy, const source *s,
-                    dots *total)
+#ifdef CLNORM_ROWS
+#define WEIGHTS_OF(p, t, k, weight) ((weight) + (p)->weight + weights_at(p, t, group_of(t, k)))
+#else
+#define WEIGHTS_OF(p, t, k, weight) (weight)
+#endif
+
+INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy,
+                    global const float *weight, const source *s, dots *total)
 {
     FOR_SPAN(k, 0, p->span)
-        total[k] = k < t->span ? dots_of_group(t, cursor_of(t, k), x, dy, s[k]) : dots_none();
+        total[k] = k < t->span ? dots_of_group(p, t, cursor_of(t, k), x, dy, WEIGHTS_OF(p, t, k, weight), s[k]) : dots_none();
 }
 #else
 INLINE void add_row_dots(global const float *x, global const float *dy, ulong stride, uint rows, uint valid, source s,
@@ -1314,8 +1663,8 @@ INLINE void add_row_dots(global const float *x, global const float *dy, ulong st
     *b_out += b;
 }
 
-INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy, const source *s,
-                    dots *total)
+INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy,
+                    global const float *weight, const source *s, dots *total)
 {
     acc a1[SPAN], b1[SPAN], a[SPAN], b[SPAN];
     FOR_SPAN(k, 0, p->span) {
@@ -1351,16 +1700,25 @@ INLINE void dots_of(const problem *p, const tile *t, global const float *x, glob
 }
 #endif
 
-/* backward_reduce: Σdy and Σ dy·((x − m) − c) of each part → partials f32[parts][4][groups], two pairs.
+/* A part's sums, two pairs → partials. */
+static void put_dots(global float *out, ulong plane, uint valid, dots sum)
+{
+    PUT(out, valid, sum.dy.hi);
+    PUT(out + plane, valid, sum.dy.lo);
+    PUT(out + 2 * plane, valid, sum.dyd.hi);
+    PUT(out + 3 * plane, valid, sum.dyd.lo);
+}
+
+/* backward_reduce: Σdy and Σ dy·((x − m) − c) of each part → partials f32[parts][4][groups], two pairs; rows: of weight·dy.
  * Reads x and dy once: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_reduce)(
     problem arguments, global const float *x, global const float *dy, global const float *mean, global const float *resid,
-    global const float *scale, global float *partials)
+    global const float *scale, global const float *weight, global float *partials)
 {
     const problem p = arguments;
     local dots scratch[WG];
     uint part;
-    ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * DOTS_PLANES * p.columns;
+    ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * DOTS_PLANES * p.plane;
     tile t = tile_of(&p, id, part);
     source s[SPAN];
     dots total[SPAN];
@@ -1370,34 +1728,28 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_redu
             if (valid > 0)
                 s[k] = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
         }
-        dots_of(&p, &t, x + p.x, dy + p.dy, s, total);
+        dots_of(&p, &t, x + p.x, dy + p.dy, weight, s, total);
         FOR_SPAN(k, 0, p.span) {
-            dots sum = dots_merge_work_group(total[k], MERGED(&p), scratch);
+            dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &t, k);
-            if (get_local_id(0) < MERGED(&p) && valid > 0) {
-                ulong plane = groups_of(&p, &t);
-                global float *out = partials + planes + group_of(&t, k);
-                PUT(out, valid, sum.dy.hi);
-                PUT(out + plane, valid, sum.dy.lo);
-                PUT(out + 2 * plane, valid, sum.dyd.hi);
-                PUT(out + 3 * plane, valid, sum.dyd.lo);
-            }
+            if (PLACE(&p) < MERGED(&p) && valid > 0)
+                put_dots(partials + planes + group_of(&t, k), plane_of(&p, &t), valid, sum);
         }
         if (passes > 1) {
             t = rest_of(&p);
-            planes += DOTS_PLANES * p.columns;
+            planes += DOTS_PLANES * p.plane;
         }
     }
 }
 
-/* Σdy, Σ dy·x̂ and the count of group g, as backward_finish left them. */
+/* Σdy, Σ dy·x̂ and the count of the statistics group of group g, as backward_finish left them. */
 static sums sums_of(const problem *p, ulong g, uint valid, global const float *in, acc *count)
 {
     sums t;
     in += p->sums;
-    *count = get(p, in, g, valid) + get(p, in + p->groups, g, valid);
-    t.dy = get(p, in + 2 * p->groups, g, valid);
-    t.dyx = get(p, in + 3 * p->groups, g, valid);
+    *count = get_statistic(p, in, g, valid) + get_statistic(p, in + p->stats, g, valid);
+    t.dy = get_statistic(p, in + 2 * p->stats, g, valid);
+    t.dyx = get_statistic(p, in + 3 * p->stats, g, valid);
     return t;
 }
 
@@ -1407,6 +1759,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
     global const float *resid, global const float *scale, global const float *weight, global const float *sums_in)
 {
     const problem p = arguments;
+    KEEP(b);
     x += p.x;
     dy += p.dy;
     dx += p.out;
@@ -1421,64 +1774,221 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
                 source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
                 f[k] = fold_frozen(&p, group_of(&t, k), valid, s, weight);
             }
-            forward_tile(&p, &t, f, dy, dx);
+            forward_tile(&p, &t, f, dy, dx, weight, weight);
         } else {
-            backward_factors b[SPAN];
             FOR_SPAN(k, 0, t.span) {
                 uint valid = valid_of(&p, &t, k);
                 acc count;
                 source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
                 sums d = sums_of(&p, group_of(&t, k), valid, sums_in, &count);
-                b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight);
+                if (IS_KEEPER(&p))
+                    b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight);
             }
-            backward_tile(&p, &t, b, x, dy, dx);
+            WAIT_FOR_KEEPER;
+            backward_tile(&p, &t, b, x, dy, dx, weight, dx);
         }
         if (passes > 1)
             t = rest_of(&p);
     }
 }
 
-/* backward_fused: reduce, finish and apply of whole groups, one work-group after another. Reads x and dy from memory once if a
- * work-group's groups stay in the cache, and writes dx: 12 bytes an element, and 8 that the cache serves. */
+/* backward_fused: reduce, finish and apply of whole statistics groups, one work-group after another. Reads x and dy from memory once if a
+ * work-group's groups stay in the cache, and writes dx: 12 bytes an element, and 8 that the cache serves. WRITE_PARTIALS: also what
+ * groups_backward_weights needs: segments: each group's sums → partials f32[1][4][groups]; rows: what each work-group's teams of
+ * work-items found of each weight → partials f32[teams][4][weights]. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fused)(
     problem arguments, global const float *x, global const float *dy, global float *dx, global const float *mean,
     global const float *resid, global const float *scale, global const float *weight, global float *sums_out,
-    global float *dweight, global float *dbias)
+    global float *dweight, global float *dbias, global float *partials)
 {
     const problem p = arguments;
     local dots scratch[WG];
+    KEEP(b);
     x += p.x;
     dy += p.dy;
     dx += p.out;
-    ulong last = cut(p.tiles, (uint)get_group_id(0) + 1, p.blocks);
-    for (ulong id = cut(p.tiles, (uint)get_group_id(0), p.blocks); id < last; id++) {
-        tile t = tile_of(&p, id, 0);
-        source s[SPAN];
-        dots total[SPAN];
-        backward_factors b[SPAN];
-        FOR_SPAN(k, 0, p.span) {
-            uint valid = valid_of(&p, &t, k);
-            if (valid > 0)
-                s[k] = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
-        }
-        dots_of(&p, &t, x, dy, s, total);
-        FOR_SPAN(k, 0, p.span) {
-            dots sum = dots_merge_work_group(total[k], MERGED(&p), scratch);
-            uint valid = valid_of(&p, &t, k);
-            sums d;
-            d.dy = d.dyx = (acc)(0.0f);
-            if (get_local_id(0) < MERGED(&p) && valid > 0)
-                d = backward_finish(&p, group_of(&t, k), valid, sum, s[k].rstd, sums_out, dweight, dbias);
-            d.dy = share(d.dy, MERGED(&p), (local acc *)scratch);
-            d.dyx = share(d.dyx, MERGED(&p), (local acc *)scratch);
-            if (valid > 0) {
-                float2 n = count_split(p.count);
-                b[k] = fold_backward(&p, group_of(&t, k), valid, s[k], d, (acc)(n.x + n.y), weight);
+    partials += p.partials;
+    float2 count = count_split(p.count);
+    uint blocks = (uint)get_num_groups(0), block = (uint)get_group_id(0);
+    ulong turns = divide_up(p.tiles, WG / TEAM(&p)), last = cut(turns, block + 1, blocks);
+#ifdef CLNORM_ROWS
+    partials += team_tile(&p, block) * DOTS_PLANES * p.weights;
+    if (p.flags & WRITE_PARTIALS) {
+        for (ulong i = PLACE(&p); i < DOTS_PLANES * p.weights; i += TEAM(&p))
+            partials[i] = 0.0f;
+        barrier(CLK_GLOBAL_MEM_FENCE);
+    }
+    for (ulong turn = cut(turns, block, blocks); turn < last; turn++) {
+        tile t = tile_of(&p, team_tile(&p, turn), 0);
+        for (uint k = 0; k < p.span; k++) {
+            ulong g = group_of(&t, k);
+            source s;
+            dots sum = dots_none();
+            if (k < t.span) {
+                s = source_of(&p, g, 1, mean, resid, scale);
+                sum = dots_of_group(&p, &t, cursor_of(&t, k), x, dy, WEIGHTS_OF(&p, &t, k, weight), s);
+            }
+            sum = dots_merge_work_group(&p, sum, MERGED(&p), scratch);
+            if (IS_KEEPER(&p) && k < t.span) {
+                sums d = backward_finish(&p, g, 1, sum, s.rstd, sums_out, dweight, dbias);
+                b[k] = fold_backward(&p, g, 1, s, d, count.x + count.y, weight);
             }
         }
-        backward_tile(&p, &t, b, x, dy, dx);
+        WAIT_FOR_KEEPER;
+        backward_tile(&p, &t, b, x, dy, dx, weight, partials);
+        WAIT_FOR_KEEPER;
+    }
+#else
+    uint owners = p.span / (uint)p.merged;
+    for (ulong turn = cut(turns, block, blocks); turn < last; turn++) {
+        tile t = tile_of(&p, team_tile(&p, turn), 0), whole = merge_tile(&p, &t);
+        source own[SPAN], s[SPAN];
+        dots all[SPAN], total[SPAN];
+        sums d[SPAN];
+        FOR_SPAN(k, 0, owners) {
+            uint valid = valid_of(&p, &whole, k);
+            all[k] = dots_none();
+            if (valid > 0)
+                own[k] = source_of(&p, group_of(&whole, k) * p.merged, valid, mean, resid, scale);
+        }
+        FOR_PIECES(first, p.span) {
+            tile piece = piece_of(&t, first);
+            FOR_SPAN(k, 0, piece.span)
+                s[k] = own[OWNER(&p, first + k)];
+            dots_of(&p, &piece, x, dy, weight, s, total);
+            FOR_SPAN(k, 0, p.span) {
+                dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
+                uint valid = valid_of(&p, &piece, k);
+                if (PLACE(&p) >= MERGED(&p) || valid == 0)
+                    continue;
+                if (p.flags & WRITE_PARTIALS)
+                    put_dots(partials + group_of(&piece, k), p.plane, valid, sum);
+                if ((p.flags & WEIGHTED_SUMS) && (p.flags & HAS_WEIGHT)) {
+                    acc w = get_weight(&p, weight + p.weight, group_of(&piece, k), valid);
+                    sum = dots_scale(sum, w, w);
+                }
+                all[OWNER(&p, first + k)] = p.merged == 1 ? sum : dots_merge(all[OWNER(&p, first + k)], sum);
+            }
+        }
+        FOR_SPAN(k, 0, owners) {
+            uint valid = valid_of(&p, &whole, k);
+            d[k].dy = d[k].dyx = (acc)(0.0f);
+            if (PLACE(&p) < MERGED(&p) && valid > 0)
+                d[k] = backward_finish(&p, group_of(&whole, k), valid, all[k], own[k].rstd, sums_out, dweight, dbias);
+            d[k].dy = share(&p, d[k].dy, MERGED(&p), (local acc *)scratch);
+            d[k].dyx = share(&p, d[k].dyx, MERGED(&p), (local acc *)scratch);
+        }
+        FOR_PIECES(first, t.span) {
+            tile piece = piece_of(&t, first);
+            FOR_SPAN(k, 0, piece.span) {
+                uint owner = OWNER(&p, first + k);
+                b[k] = fold_backward(&p, group_of(&piece, k), valid_of(&p, &piece, k), own[owner], d[owner],
+                                     (acc)(count.x + count.y), weight);
+            }
+            backward_tile(&p, &piece, b, x, dy, dx, weight, partials);
+        }
+    }
+#endif
+}
+
+#ifdef CLNORM_COLUMNS
+/* ---- rows: gradients of weights -------------------------------------------------------------------------------------- */
+
+/* The statistics of the rows that elements from `column` on lie in, in row `row` of the matrix of rows·cycle: one row's if there is but
+ * one in it. */
+INLINE source source_of_rows(const problem *p, ulong row, ulong column, uint valid, global const float *mean,
+                             global const float *resid, global const float *scale)
+{
+    source s;
+    acc r;
+    s.m = s.c = (acc)(0.0f);
+    mean += p->mean;
+    resid += p->resid;
+    scale += p->scale;
+    if (p->flags & SOURCE_IS_CHANNEL) {
+        s.m = get_each(mean, column, p->weights, 1, valid);
+        r = get_each(scale, column, p->weights, 1, valid);
+    } else if (p->cycle > 1) {
+        ulong at = row * p->cycle;
+        if (!(p->flags & UNCENTRED))
+            s.m = get_each(mean + at, column, p->weights, p->inners, valid);
+        if (p->flags & HAS_RESID)
+            s.c = get_each(resid + at, column, p->weights, p->inners, valid);
+        r = get_each(scale + at, column, p->weights, p->inners, valid);
+    } else {
+        if (!(p->flags & UNCENTRED))
+            s.m = (acc)(mean[row]);
+        if (p->flags & HAS_RESID)
+            s.c = (acc)(resid[row]);
+        r = (acc)(scale[row]);
+    }
+    s.rstd = p->flags & SCALE_IS_VAR ? rstd_of(r, p->eps) : r;
+    return s;
+}
+
+/* Σdy and Σ dy·x̂ of a tile. */
+INLINE void weights_of(const problem *p, const tile *t, global const float *x, global const float *dy,
+                       global const float *mean, global const float *resid, global const float *scale, dots *total)
+{
+    acc a1[SPAN], b1[SPAN], a[SPAN], b[SPAN];
+    uint rows = place_of(p).rows;
+    FOR_SPAN(k, 0, p->span) {
+        total[k] = dots_none();
+        a1[k] = b1[k] = a[k] = b[k] = (acc)(0.0f);
+    }
+    for (ulong row = 0; row < t->runs;) {
+        ulong at = t->at + row * t->stride, of = t->first + row * rows;
+        source s = source_of_rows(p, of, t->column, valid_of(p, t, 0), mean, resid, scale);
+        FOR_SPAN(k, 0, t->span) {
+            uint valid = valid_of(p, t, k);
+            ulong i = at + k * t->step;
+            if (k > 0 && p->cycle > 1)
+                s = source_of_rows(p, of, t->column + k * t->step, valid, mean, resid, scale);
+            acc g = load(dy + i, valid, (vec)(0.0f));
+            a[k] += g;
+            b[k] += g * ((load(x + i, valid, s.m) - s.m) - s.c) * s.rstd;
+        }
+        row++;
+        if (row % CHAIN == 0 || row == t->runs)
+            carry(0, t->span, a, b, a1, b1);
+        if (row % (CHAIN * CHAINS) == 0 || row == t->runs) {
+            FOR_SPAN(k, 0, t->span) {
+                total[k].dy = pair_add(total[k].dy, a1[k]);
+                total[k].dyd = pair_add(total[k].dyd, b1[k]);
+                a1[k] = b1[k] = (acc)(0.0f);
+            }
+        }
     }
 }
+
+/* columns_backward_weights: Σdy and Σ dy·x̂ of each weight along rows, as columns of a matrix of `cycle` rows in one; x̂ is of each row's
+ * statistics → partials f32[parts][4][weights], two pairs; of one part → dbias, dweight. Reads x and dy once: 8 bytes an element. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void columns_backward_weights(
+    problem arguments, global const float *x, global const float *dy, global const float *mean, global const float *resid,
+    global const float *scale, global float *partials, global float *dweight, global float *dbias)
+{
+    const problem p = arguments;
+    local dots scratch[WG];
+    uint part;
+    ulong id = tile_id(&p, get_group_id(0), &part);
+    tile t = tile_of(&p, id, part);
+    dots total[SPAN];
+    weights_of(&p, &t, x + p.x, dy + p.dy, mean, resid, scale, total);
+    FOR_SPAN(k, 0, p.span) {
+        dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
+        uint valid = valid_of(&p, &t, k);
+        ulong i = group_of(&t, k);
+        if (PLACE(&p) >= MERGED(&p) || valid == 0)
+            continue;
+        if (p.flags & WRITE_PARTIALS)
+            put_dots(partials + p.partials + (ulong)part * DOTS_PLANES * p.weights + i, p.weights, valid, sum);
+        if (p.flags & WRITE_DWEIGHT)
+            PUT(dweight + p.dweight + i, valid, pair_value(sum.dyd));
+        if (p.flags & WRITE_DBIAS)
+            PUT(dbias + p.dbias + i, valid, pair_value(sum.dy));
+    }
+}
+#endif
 #endif /* CLNORM_SEGMENTS || CLNORM_COLUMNS */
 
 #ifdef CLNORM_GROUPS
@@ -1490,21 +2000,21 @@ static ulong partial_at(const problem *p, ulong part, ulong planes, ulong g, ulo
 {
     if (p->rest > 0 && part == p->parts - 1) {
         *plane = p->groups;
-        return p->partials + part / p->fold * planes * p->columns + g;
+        return p->partials + part / p->fold * planes * p->plane + g;
     }
-    *plane = p->columns;
-    return p->partials + part / p->fold * planes * p->columns + part % p->fold * p->groups + g;
+    *plane = p->plane;
+    return p->partials + part / p->fold * planes * p->plane + part % p->fold * p->groups + g;
 }
 
 static moments get_partial(const problem *p, global const float *partials, ulong part, ulong g)
 {
     moments t = moments_none();
     if (p->flags & PARTS_ARE_GATHERED) {
-        global const float *in = partials + p->gathered + part * 5 * p->groups + g;
-        t.n = count_join(in[0], in[p->groups]);
-        t.m = in[2 * p->groups];
-        t.s = pair_add_multiple(t.s, t.n, in[3 * p->groups]);
-        t.var.hi = in[4 * p->groups];
+        global const float *in = partials + p->gathered + part * 5 * p->stats + g;
+        t.n = count_join(in[0], in[p->stats]);
+        t.m = in[2 * p->stats];
+        t.s = pair_add_multiple(t.s, t.n, in[3 * p->stats]);
+        t.var.hi = in[4 * p->stats];
     } else {
         ulong plane;
         global const float *in = partials + partial_at(p, part, MOMENTS_PLANES, g, &plane);
@@ -1518,7 +2028,27 @@ static moments get_partial(const problem *p, global const float *partials, ulong
     return t;
 }
 
-/* groups_forward_finish: merges the parts of each group in their order → statistics, state, mean, var, rstd as flagged. */
+static dots get_dots(const problem *p, global const float *partials, ulong part, ulong g)
+{
+    ulong plane;
+    global const float *in = partials + partial_at(p, part, DOTS_PLANES, g, &plane);
+    dots t;
+    t.dy.hi = in[0];
+    t.dy.lo = in[plane];
+    t.dyd.hi = in[2 * plane];
+    t.dyd.lo = in[3 * plane];
+    return t;
+}
+
+/* What the work-items across share of `count` things: neighbours, so that the tree after it keeps their order. */
+static void share_of(ulong count, uint across, uint rows, ulong *first, ulong *last)
+{
+    *first = count * across / rows;
+    *last = count * (across + 1) / rows;
+}
+
+/* groups_forward_finish: merges the parts of each statistics group in their order, with the groups that it has in each → statistics,
+ * state, mean, var, rstd as flagged. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_finish(
     problem arguments, global const float *partials, global float *statistics, global float *state, global float *mean,
     global float *var, global float *rstd)
@@ -1528,14 +2058,14 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_finis
     uint along = (uint)get_local_id(0) % p.lanes, across = (uint)get_local_id(0) / p.lanes, rows = WG / p.lanes;
     ulong g = get_group_id(0) * (ulong)p.lanes + along;
     moments t = moments_none();
-    if (g < p.groups) {
-        /* each work-item merges neighbouring parts, so that the tree below keeps their order */
-        uint first = (uint)((ulong)p.parts * across / rows), last = (uint)((ulong)p.parts * (across + 1) / rows);
-        for (uint k = first; k < last; k++)
-            t = moments_merge(t, get_partial(&p, partials, k, g));
+    if (g < p.stats) {
+        ulong k, last;
+        share_of(p.parts * p.merged, across, rows, &k, &last);
+        for (; k < last; k++)
+            t = moments_merge(t, get_partial(&p, partials, k / p.merged, g * p.merged + k % p.merged));
     }
-    t = moments_merge_work_group(t, p.lanes, scratch);
-    if (across == 0 && g < p.groups)
+    t = moments_merge_work_group(&p, t, p.lanes, scratch);
+    if (across == 0 && g < p.stats)
         (void)forward_finish(&p, g, 1, t, statistics, state, mean, var, rstd);
 }
 
@@ -1555,7 +2085,43 @@ static float blend(float old, float batch, float rest, float f)
     return sum.hi + (sum.lo + (scaled.lo + f * (step.lo + rest)));
 }
 
-/* groups_forward_commit: statistics enter the running ones. */
+/* Statistics of a channel: of its one statistics group, or of several samples' the mean of means and of variances. */
+typedef struct {
+    float n, m, c, var;
+} channel;
+
+static channel channel_of(const problem *p, global const float *statistics, ulong g)
+{
+    global const float *in = statistics + p->statistics + g;
+    ulong samples = p->stats / p->weights;
+    channel t;
+    t.n = in[0] + in[p->stats];
+    t.m = in[2 * p->stats];
+    t.c = in[3 * p->stats];
+    t.var = in[4 * p->stats];
+    if (samples == 1)
+        return t;
+    pair mean, var;
+    mean.hi = mean.lo = var.hi = var.lo = 0.0f;
+    for (ulong k = 0; k < samples; k++, in += p->weights) {
+        mean = pair_add(pair_add(mean, in[2 * p->stats]), in[3 * p->stats]);
+        var = pair_add(var, in[4 * p->stats]);
+    }
+    if (isfinite(mean.hi) && isfinite(var.hi)) {
+        mean = pair_divide(mean, samples);
+        t.m = mean.hi;
+        t.c = mean.lo;
+        var = pair_divide(var, samples);
+        t.var = var.hi + var.lo;
+    } else { /* what is not finite stays so; the low parts mean nothing */
+        t.m = mean.hi;
+        t.c = 0.0f;
+        t.var = var.hi;
+    }
+    return t;
+}
+
+/* groups_forward_commit: statistics enter the running ones, one a channel. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_commit(problem arguments, global const float *statistics,
                                                                                   global float *running_mean,
                                                                                   global float *running_var,
@@ -1563,52 +2129,86 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_commi
 {
     const problem p = arguments;
     ulong g = get_global_id(0);
-    if (g >= p.groups)
+    if (g >= p.weights)
         return;
-    global const float *in = statistics + p.statistics + g;
-    float n = in[0] + in[p.groups], m = in[2 * p.groups], c = in[3 * p.groups], var = in[4 * p.groups];
-    if (n == 0.0f)
+    channel t = channel_of(&p, statistics, g);
+    if (t.n == 0.0f)
         return;
-    if (!isfinite(m + c) || !isfinite(var)) {
+    if (!isfinite(t.m + t.c) || !isfinite(t.var)) {
         atomic_or(found, p.found);
         if (p.flags & GUARD_FINITE)
             return;
     }
-    if ((p.flags & UNBIASED) && n > 1.0f)
-        var += var / (n - 1.0f);
-    running_mean[p.running_mean + g] = blend(running_mean[p.running_mean + g], m, c, p.factor);
-    running_var[p.running_var + g] = blend(running_var[p.running_var + g], var, 0.0f, p.factor);
+    if ((p.flags & UNBIASED) && t.n > 1.0f)
+        t.var += t.var / (t.n - 1.0f);
+    running_mean[p.running_mean + g] = blend(running_mean[p.running_mean + g], t.m, t.c, p.factor);
+    running_var[p.running_var + g] = blend(running_var[p.running_var + g], t.var, 0.0f, p.factor);
 }
 
-/* groups_backward_finish: adds the parts of each group in their order → sums f32[4][groups], dweight, dbias as flagged. */
+/* rstd of statistics group g, or of channel g. */
+static float rstd_at(const problem *p, global const float *scale, ulong g)
+{
+    float r = scale[p->scale + g];
+    return p->flags & SCALE_IS_VAR ? rstd_of(r, p->eps) : r;
+}
+
+/* groups_backward_finish: adds the parts of each statistics group in their order, with the groups that it has in each, weighted if flagged
+ * → sums f32[4][statistics groups], dweight, dbias as flagged. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_finish(
-    problem arguments, global const float *partials, global const float *scale, global float *sums_out, global float *dweight,
-    global float *dbias)
+    problem arguments, global const float *partials, global const float *scale, global const float *weight,
+    global float *sums_out, global float *dweight, global float *dbias)
 {
     const problem p = arguments;
     local dots scratch[WG];
     uint along = (uint)get_local_id(0) % p.lanes, across = (uint)get_local_id(0) / p.lanes, rows = WG / p.lanes;
     ulong g = get_group_id(0) * (ulong)p.lanes + along;
     dots t = dots_none();
-    if (g < p.groups) {
-        uint first = (uint)((ulong)p.parts * across / rows), last = (uint)((ulong)p.parts * (across + 1) / rows);
-        for (uint k = first; k < last; k++) {
-            ulong plane;
-            global const float *in = partials + partial_at(&p, k, DOTS_PLANES, g, &plane);
-            dots part;
-            part.dy.hi = in[0];
-            part.dy.lo = in[plane];
-            part.dyd.hi = in[2 * plane];
-            part.dyd.lo = in[3 * plane];
+    if (g < p.stats) {
+        ulong k, last;
+        share_of(p.parts * p.merged, across, rows, &k, &last);
+        for (; k < last; k++) {
+            ulong group = g * p.merged + k % p.merged;
+            dots part = get_dots(&p, partials, k / p.merged, group);
+            if (p.flags & HAS_WEIGHT) {
+                float w = get_weight(&p, weight + p.weight, group, 1);
+                part = dots_scale(part, w, w);
+            }
             t = dots_merge(t, part);
         }
     }
-    t = dots_merge_work_group(t, p.lanes, scratch);
-    if (across > 0 || g >= p.groups)
+    t = dots_merge_work_group(&p, t, p.lanes, scratch);
+    if (across == 0 && g < p.stats)
+        (void)backward_finish(&p, g, 1, t, rstd_at(&p, scale, p.flags & SOURCE_IS_CHANNEL ? g % p.weights : g), sums_out,
+                              dweight, dbias);
+}
+
+/* groups_backward_weights: adds what the parts, and in each of them all groups of a weight, have found of it, in their order, as Σdy and
+ * Σ dy·x̂ → dbias, dweight as flagged. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_weights(
+    problem arguments, global const float *partials, global const float *scale, global float *dweight, global float *dbias)
+{
+    const problem p = arguments;
+    local dots scratch[WG];
+    uint along = (uint)get_local_id(0) % p.lanes, across = (uint)get_local_id(0) / p.lanes, rows = WG / p.lanes;
+    ulong w = get_group_id(0) * (ulong)p.lanes + along, samples = p.groups / p.weights;
+    dots t = dots_none();
+    if (w < p.weights) {
+        ulong k, last;
+        share_of(p.parts * samples, across, rows, &k, &last);
+        for (; k < last; k++) {
+            ulong group = k % samples * p.weights + w;
+            dots part = get_dots(&p, partials, k / samples, group);
+            if (!(p.flags & PARTS_ARE_SCALED))
+                part = dots_scale(part, 1.0f, rstd_at(&p, scale, p.flags & SOURCE_IS_CHANNEL ? w : group / p.merged));
+            t = dots_merge(t, part);
+        }
+    }
+    t = dots_merge_work_group(&p, t, p.lanes, scratch);
+    if (across > 0 || w >= p.weights)
         return;
-    float r = scale[p.scale + g];
-    if (p.flags & SCALE_IS_VAR)
-        r = rstd_of(r, p.eps);
-    (void)backward_finish(&p, g, 1, t, r, sums_out, dweight, dbias);
+    if (p.flags & WRITE_DWEIGHT)
+        dweight[p.dweight + w] = pair_value(t.dyd);
+    if (p.flags & WRITE_DBIAS)
+        dbias[p.dbias + w] = pair_value(t.dy);
 }
 #endif /* CLNORM_GROUPS */

@@ -36,10 +36,12 @@ static clnorm_status create_kernels(clnorm_plan *plan, struct cln_cl_plan *impl)
         cl_program program;
         char name[64];
         cl_int code;
-        clnorm_status status = cln_program_get(plan->device, cln_kernel_program(kernel, plan->view.family), &program);
+        if (kernel == CLN_KERNEL_ROWS_WEIGHTS && !plan->view.along)
+            continue;
+        clnorm_status status = cln_program_get(plan->device, cln_kernel_program(kernel, &plan->view), &program);
         if (status != CLNORM_OK)
             return status;
-        cln_kernel_name(kernel, plan->view.family, name, sizeof name);
+        cln_kernel_name(kernel, &plan->view, name, sizeof name);
         impl->kernels[k] = clCreateKernel(program, name, &code);
         if (code != CL_SUCCESS)
             return cln_fail(CLNORM_E_DEVICE_FAILED, "clCreateKernel of %s failed with code %d (%s)", name, (int)code,
@@ -50,10 +52,6 @@ static clnorm_status create_kernels(clnorm_plan *plan, struct cln_cl_plan *impl)
 
 static clnorm_status plan_create(clnorm_plan *plan)
 {
-    if (plan->desc.norm != CLNORM_BATCH)
-        return cln_fail(CLNORM_E_UNSUPPORTED,
-                        "clnorm_plan_create: desc.norm is %d but must be CLNORM_BATCH on an OpenCL device",
-                        (int)plan->desc.norm);
     const struct cln_cl_device *device = plan->device->impl;
     struct cln_cl_plan *impl = calloc(1, sizeof *impl);
     if (!impl)
@@ -67,7 +65,7 @@ static clnorm_status plan_create(clnorm_plan *plan)
     impl->found = clCreateBuffer(device->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, sizeof zero, &zero, &code);
     if (code != CL_SUCCESS)
         return cln_cl_fail("clCreateBuffer", code);
-    plan->partials_bytes = cln_cl_partials_bytes(plan);
+    cln_cl_size_partials(plan);
     cln_cl_explain(plan);
     return CLNORM_OK;
 }

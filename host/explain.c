@@ -16,12 +16,6 @@ int cln_cl_streams(const clnorm_device *device, const struct cln_view *view, uin
     return device->info.kind == CLNORM_CLASS_CPU && impl->cache_bytes > 0 && bytes > impl->cache_bytes / 4 * 3;
 }
 
-size_t cln_cl_partials_bytes(const clnorm_plan *plan)
-{
-    struct cln_cutter cutter = cln_cl_cutter(plan->device);
-    return (size_t)cln_geometry_partials(&plan->view, &cutter) * CLN_MOMENTS_PLANES * plan->view.groups * sizeof(float);
-}
-
 /* ---- the text ---- */
 
 /* One call of a plan: of so many input tensors, in launches that are counted. */
@@ -31,6 +25,7 @@ struct call {
     size_t used; /* of plan->explain */
     uint32_t tensors;
     int launches;
+    int has_weights; /* a backward with gradients of weights that are not its sums */
 };
 
 static void say(struct call *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -44,10 +39,15 @@ static void say(struct call *c, const char *format, ...)
     c->used += n > 0 && (size_t)n < left ? (size_t)n : 0;
 }
 
+static int is_forward(const struct call *c)
+{
+    return c->tensors == 1;
+}
+
 static void say_launch(struct call *c, enum cln_kernel kernel, const struct cln_geometry *g)
 {
     char name[64];
-    cln_kernel_name(kernel, c->plan->view.family, name, sizeof name);
+    cln_kernel_name(kernel, &c->plan->view, name, sizeof name);
     say(c, "%s  launch %d: %s, %llu work-groups of %u", c->launches ? "\n" : "", c->launches + 1, name,
         (unsigned long long)g->work_groups, g->work_group_size);
     if (g->fold > 1)
@@ -55,80 +55,135 @@ static void say_launch(struct call *c, enum cln_kernel kernel, const struct cln_
     c->launches++;
 }
 
+/* A kernel with one result each of `results`, of so many parts. */
+static void say_merge(struct call *c, enum cln_kernel kernel, uint64_t results, uint64_t parts, const char *of)
+{
+    struct cln_geometry g = cln_geometry_results(results, c->cutter.tuning, parts);
+    say_launch(c, kernel, &g);
+    say(c, ", which merge %llu parts a %s", (unsigned long long)parts, of);
+}
+
 /* times: how often the inputs come from memory; again: what is read once more of them by then, as a part of all. */
 static void say_traffic(struct call *c, int times, double again)
 {
-    const char *in = c->tensors == 1 ? "x" : "x and dy", *out = c->tensors == 1 ? "y" : "dx";
+    static const char *const often[] = {"", "once", "twice", "three times"};
+    const char *in = is_forward(c) ? "x" : "x and dy", *out = is_forward(c) ? "y" : "dx";
     uint32_t bytes = c->tensors * (uint32_t)sizeof(float);
-    say(c, "\n  tensors: %s read %s, %s written once%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n", in,
-        times == 2   ? "twice"
-        : again >= 1 ? "once from memory and once from the cache"
-                     : "once",
-        out, cln_cl_streams(c->plan->device, &c->plan->view, c->tensors + 1) ? ", stored past the cache" : "",
+    say(c, "\n  tensors: %s read %s%s, %s written once%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n", in,
+        often[times], again >= 1 ? " from memory and once from the cache" : "", out,
+        cln_cl_streams(c->plan->device, &c->plan->view, c->tensors + 1) ? ", stored past the cache" : "",
         bytes * (uint32_t)times, (uint32_t)sizeof(float), bytes * again);
+}
+
+static int has_running(const clnorm_plan *plan)
+{
+    return plan->desc.norm == CLNORM_BATCH || plan->desc.norm == CLNORM_INSTANCE;
 }
 
 static void say_commit(struct call *c)
 {
-    struct cln_geometry g = cln_geometry_groups(&c->plan->view, c->cutter.tuning, 1);
+    if (!has_running(c->plan))
+        return;
+    struct cln_geometry g = cln_geometry_results(c->plan->view.weights, c->cutter.tuning, 1);
     say_launch(c, CLN_KERNEL_FORWARD_COMMIT, &g);
     say(c, ", if there are running statistics");
 }
 
-static void say_fused(struct call *c, const struct cln_geometry *g)
+/* Rows: the pass of its own for the weights' gradients. */
+static void say_weights_of_rows(struct call *c)
+{
+    struct cln_view weights = cln_geometry_weights_view(&c->plan->view);
+    struct cln_geometry g = cln_geometry_reduce(&weights, &c->cutter);
+    say_launch(c, CLN_KERNEL_ROWS_WEIGHTS, &g);
+    if (g.parts_outer > 1)
+        say_merge(c, CLN_KERNEL_BACKWARD_WEIGHTS, weights.weights, g.parts_outer, "weight");
+}
+
+/* Of a tile, and of all that a work-item takes at a time. */
+static uint64_t tile_bytes(const struct call *c, const struct cln_geometry *g)
 {
     const struct cln_view *v = &c->plan->view;
-    int forward = c->tensors == 1, segments = v->family == CLN_SEGMENTS;
-    uint64_t groups = segments ? g->span : (uint64_t)g->span * g->lanes * c->cutter.tuning->columns_width;
-    uint64_t bytes = cln_view_count(v) * sizeof(float) * c->tensors * (groups < v->groups ? groups : v->groups);
+    int columns = v->family == CLN_COLUMNS;
+    uint64_t groups = columns ? (uint64_t)g->span * g->lanes * c->cutter.tuning->columns_width : g->span;
+    return cln_view_count(v) * sizeof(float) * c->tensors * (groups < v->set ? groups : v->set);
+}
+
+static void say_fused(struct call *c, struct cln_geometry *g)
+{
+    const struct cln_view *v = &c->plan->view;
+    int gathers = c->has_weights && (!v->along || cln_geometry_gather(v, &c->cutter, g)), times = 1;
+    double pivots = is_forward(c) && v->centred ? cln_geometry_pivots(v, c->cutter.tuning, g) : 0;
     say(c, "fused, for %llu tiles of %llu KiB (at most %u) stay in the cache and keep %u compute units busy\n",
-        (unsigned long long)g->tiles, (unsigned long long)(bytes + 1023) / 1024, c->cutter.tuning->fused_kib,
+        (unsigned long long)g->tiles, (unsigned long long)(tile_bytes(c, g) + 1023) / 1024, c->cutter.tuning->fused_kib,
         c->cutter.compute_units);
-    say_launch(c, forward ? CLN_KERNEL_FORWARD_FUSED : CLN_KERNEL_BACKWARD_FUSED, g);
-    if (forward)
+    if (c->has_weights && !gathers) { /* too few rows to gather them on the way */
+        say_weights_of_rows(c);
+        times = 2;
+    }
+    say_launch(c, is_forward(c) ? CLN_KERNEL_FORWARD_FUSED : CLN_KERNEL_BACKWARD_FUSED, g);
+    if (gathers)
+        say_merge(c, CLN_KERNEL_BACKWARD_WEIGHTS, v->weights,
+                  v->along ? cln_geometry_gathered(g) : v->groups / v->weights, "weight");
+    if (is_forward(c))
         say_commit(c);
-    say_traffic(c, 1, 1 + (forward ? cln_geometry_pivots(v, c->cutter.tuning, g) : 0));
+    say_traffic(c, times, 1 + pivots);
 }
 
 static void say_split(struct call *c, const char *why_not_fused)
 {
     const struct cln_view *v = &c->plan->view;
-    int forward = c->tensors == 1;
-    struct cln_geometry reduce = cln_geometry_reduce(v, &c->cutter), apply = cln_geometry_apply(v, &c->cutter);
-    uint32_t parts = cln_geometry_parts(v, &reduce);
-    struct cln_geometry finish = cln_geometry_groups(v, c->cutter.tuning, parts);
+    int forward = is_forward(c);
+    struct cln_view reduced = forward && v->family == CLN_SEGMENTS && v->merged > 1 ? cln_view_merge(v) : *v;
+    struct cln_geometry reduce = cln_geometry_reduce(&reduced, &c->cutter), apply = cln_geometry_apply(v, &c->cutter);
+    uint32_t parts = cln_geometry_parts(&reduced, &reduce);
     say(c, "split, for %s\n", why_not_fused);
     say_launch(c, forward ? CLN_KERNEL_FORWARD_STATISTICS : CLN_KERNEL_BACKWARD_REDUCE, &reduce);
-    say_launch(c, forward ? CLN_KERNEL_FORWARD_FINISH : CLN_KERNEL_BACKWARD_FINISH, &finish);
-    say(c, ", which merge %u parts a group", parts);
+    say_merge(c, forward ? CLN_KERNEL_FORWARD_FINISH : CLN_KERNEL_BACKWARD_FINISH, cln_view_statistics(&reduced),
+              parts * reduced.merged, "group");
+    if (c->has_weights && v->along)
+        say_weights_of_rows(c);
+    else if (c->has_weights)
+        say_merge(c, CLN_KERNEL_BACKWARD_WEIGHTS, v->weights, parts * (v->groups / v->weights), "weight");
     say_launch(c, forward ? CLN_KERNEL_FORWARD_APPLY : CLN_KERNEL_BACKWARD_APPLY, &apply);
     if (forward)
         say_commit(c);
-    say_traffic(c, 2, forward ? cln_geometry_pivots(v, c->cutter.tuning, &reduce) : 0);
+    say_traffic(c, c->has_weights && v->along ? 3 : 2,
+                forward && v->centred ? cln_geometry_pivots(&reduced, c->cutter.tuning, &reduce) : 0);
+}
+
+static void say_call(struct call *c)
+{
+    struct cln_geometry g;
+    const char *why_not = cln_geometry_fused(&c->plan->view, &c->cutter, c->tensors, &g);
+    c->launches = 0;
+    c->has_weights = !is_forward(c) && c->plan->desc.norm != CLNORM_BATCH;
+    say(c, "%s: ", is_forward(c) ? "forward" : "backward");
+    if (why_not)
+        say_split(c, why_not);
+    else
+        say_fused(c, &g);
+}
+
+static void say_infer(struct call *c)
+{
+    struct cln_geometry g = cln_geometry_apply(&c->plan->view, &c->cutter);
+    c->tensors = 1;
+    c->launches = 0;
+    say(c, "infer: apply alone, for the statistics are there\n");
+    say_launch(c, CLN_KERNEL_FORWARD_APPLY, &g);
+    say_traffic(c, 1, 0);
 }
 
 void cln_cl_explain(clnorm_plan *plan)
 {
     struct call c = {.plan = plan, .cutter = cln_cl_cutter(plan->device)};
-    struct cln_geometry g;
     const struct cln_tuning *t = c.cutter.tuning;
-    int segments = plan->view.family == CLN_SEGMENTS;
+    int columns = plan->view.family == CLN_COLUMNS;
     say(&c, "%s, %s, vectors of %u, spans of up to %u; launch shape from: %s\n", plan->device->info.id,
-        segments ? "segments" : "columns", segments ? t->segments_width : t->columns_width,
-        segments ? t->segments_span : t->columns_span, plan->device->info.tuning_source);
-    for (c.tensors = 1; c.tensors <= 2; c.tensors++) {
-        const char *why_not = cln_geometry_fused(&plan->view, &c.cutter, c.tensors, &g);
-        c.launches = 0;
-        say(&c, "%s: ", c.tensors == 1 ? "forward" : "backward");
-        if (why_not)
-            say_split(&c, why_not);
-        else
-            say_fused(&c, &g);
-    }
-    c.tensors = 1;
-    c.launches = 0;
-    g = cln_geometry_apply(&plan->view, &c.cutter);
-    say(&c, "infer: apply alone, for the statistics are there\n");
-    say_launch(&c, CLN_KERNEL_FORWARD_APPLY, &g);
-    say_traffic(&c, 1, 0);
+        cln_program_names[cln_program_of(&plan->view)], columns ? t->columns_width : t->segments_width,
+        columns ? t->columns_span : t->segments_span, plan->device->info.tuning_source);
+    for (c.tensors = 1; c.tensors <= 2; c.tensors++)
+        say_call(&c);
+    if (has_running(plan))
+        say_infer(&c);
 }

@@ -3,15 +3,17 @@
 #define CLNORM_HOST_GEOMETRY_H
 
 #include "backend/op.h"
+#include "launch.h"
 #include "tuning.h"
 
 struct cln_geometry {
     uint32_t parts_outer, parts_inner; /* a group is cut into parts_outer × parts_inner parts */
     uint32_t lanes;                    /* work-items of a work-group along a run or a row */
+    uint32_t team;                     /* work-items of a work-group that share a tile */
     uint32_t span;                     /* groups (columns: vectors of groups) that a work-item takes */
     uint64_t tiles;                    /* of so many groups */
+    uint64_t set_tiles;                /* columns: tiles of a set */
     uint32_t fold;                     /* columns: rows that are taken as one */
-    uint32_t blocks;                   /* fused: work-groups that share the tiles */
     uint64_t work_groups;
     uint32_t work_group_size;
 };
@@ -29,8 +31,14 @@ struct cln_geometry cln_geometry_apply(const struct cln_view *view, const struct
 /* Why a call of `tensors` inputs cannot run as one kernel that takes whole groups; NULL, with the geometry, if it can. */
 const char *cln_geometry_fused(const struct cln_view *view, const struct cln_cutter *cutter, uint32_t tensors,
                                struct cln_geometry *g);
-/* For the kernels with one value a group, merging `parts` partials. */
-struct cln_geometry cln_geometry_groups(const struct cln_view *view, const struct cln_tuning *tuning, uint32_t parts);
+/* Rows: whether a fused backward of that geometry gathers the weights' gradients as well; its work-groups are made as few as that
+ * takes. Each team of work-items leaves a part of each weight. */
+int cln_geometry_gather(const struct cln_view *view, const struct cln_cutter *cutter, struct cln_geometry *g);
+uint64_t cln_geometry_gathered(const struct cln_geometry *g);
+/* Rows as columns of weights. */
+struct cln_view cln_geometry_weights_view(const struct cln_view *rows);
+/* For the kernels with one result each of `results`, merging `parts` partials. */
+struct cln_geometry cln_geometry_results(uint64_t results, const struct cln_tuning *tuning, uint64_t parts);
 /* The partials that a reduction leaves of each group. */
 uint32_t cln_geometry_parts(const struct cln_view *view, const struct cln_geometry *reduction);
 
@@ -38,7 +46,9 @@ uint32_t cln_geometry_parts(const struct cln_view *view, const struct cln_geomet
  * are taken for equal. */
 double cln_geometry_pivots(const struct cln_view *view, const struct cln_tuning *tuning, const struct cln_geometry *g);
 
-/* The most partials a group that a batch of this view's size or a smaller one is cut into. */
-uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_cutter *cutter);
+/* Floats of partials that any call of this view's size or a smaller one needs, and for rows whose calls need no planes in the
+ * workspace unless they are so few that a call is split: how many that is (else 0). `batch`: batch norm. */
+uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_cutter *cutter, int batch);
+uint64_t cln_geometry_few_rows(const struct cln_view *view, const struct cln_cutter *cutter);
 
 #endif

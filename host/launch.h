@@ -13,16 +13,20 @@ struct cln_problem {
     cl_ulong running_mean, running_var;
     cl_ulong sums, dweight, dbias;
     cl_ulong groups, outers, inners, outer_stride, group_stride;
+    cl_ulong set, set_stride;
+    cl_ulong merged, weights, cycle;
+    cl_ulong stats;
     cl_ulong count;
-    cl_ulong columns;
+    cl_ulong plane;
     cl_ulong tiles;
+    cl_ulong set_tiles;
     cl_uint flags;
     cl_uint parts_outer, parts_inner;
     cl_uint lanes;
+    cl_uint team;
     cl_uint parts;
     cl_uint span;
     cl_uint fold, rest;
-    cl_uint blocks;
     cl_uint found;
     cl_float eps, factor;
 };
@@ -44,10 +48,15 @@ enum cln_flag {
     CLN_UNBIASED = 8192,
     CLN_GUARD_FINITE = 16384,
     CLN_WRITE_SUMS = 32768,
-    CLN_STREAM = 65536
+    CLN_STREAM = 65536,
+    CLN_UNCENTRED = 131072,
+    CLN_SOURCE_IS_CHANNEL = 262144,
+    CLN_WEIGHTED_SUMS = 524288,
+    CLN_WRITE_PARTIALS = 1048576,
+    CLN_PARTS_ARE_SCALED = 2097152
 };
 
-/* Planes of the largest partials, those of the statistics (kernels.cl). */
-enum { CLN_MOMENTS_PLANES = 7 };
+/* Planes of the partials of statistics, and of those of sums (kernels.cl). */
+enum { CLN_MOMENTS_PLANES = 7, CLN_DOTS_PLANES = 4 };
 
 #endif

@@ -17,6 +17,7 @@ extern const char clnorm_kernels_source[];
 /* Each program is one section of kernels.cl. X(NAME, macro). */
 #define CLN_PROGRAM_LIST(PROGRAM)                                                                                      \
     PROGRAM(SEGMENTS, "CLNORM_SEGMENTS")                                                                               \
+    PROGRAM(ROWS, "CLNORM_ROWS")                                                                                       \
     PROGRAM(COLUMNS, "CLNORM_COLUMNS")                                                                                 \
     PROGRAM(GROUPS, "CLNORM_GROUPS")
 
@@ -27,7 +28,8 @@ enum cln_program {
         CLN_PROGRAM_COUNT
 };
 
-/* Every kernel: X(NAME, name). Those of a family carry its name in front: segments_… or columns_…. */
+/* Every kernel: X(NAME, name), with the name of its program in front: those of the plan's family (segments_…, rows_… or columns_…), one
+ * that takes rows as columns, and those of the groups' program. */
 #define CLN_FAMILY_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(FORWARD_STATISTICS, "forward_statistics")                                                                   \
     KERNEL(FORWARD_APPLY, "forward_apply")                                                                             \
@@ -35,16 +37,19 @@ enum cln_program {
     KERNEL(BACKWARD_REDUCE, "backward_reduce")                                                                         \
     KERNEL(BACKWARD_APPLY, "backward_apply")                                                                           \
     KERNEL(BACKWARD_FUSED, "backward_fused")
+#define CLN_COLUMNS_KERNEL_LIST(KERNEL) KERNEL(ROWS_WEIGHTS, "backward_weights")
 #define CLN_GROUPS_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(FORWARD_FINISH, "forward_finish")                                                                           \
     KERNEL(FORWARD_COMMIT, "forward_commit")                                                                           \
-    KERNEL(BACKWARD_FINISH, "backward_finish")
+    KERNEL(BACKWARD_FINISH, "backward_finish")                                                                         \
+    KERNEL(BACKWARD_WEIGHTS, "backward_weights")
 
 enum cln_kernel {
 #define CLN_KERNEL_ENUM(name, text) CLN_KERNEL_##name,
-    CLN_FAMILY_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_GROUPS_KERNEL_LIST(CLN_KERNEL_ENUM)
+    CLN_FAMILY_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_COLUMNS_KERNEL_LIST(CLN_KERNEL_ENUM)
+        CLN_GROUPS_KERNEL_LIST(CLN_KERNEL_ENUM)
 #undef CLN_KERNEL_ENUM
-        CLN_KERNEL_COUNT
+            CLN_KERNEL_COUNT
 };
 
 /* Buffer arguments of a kernel, at most. */
@@ -81,9 +86,11 @@ const char *cln_cl_code_name(cl_int code);
 
 /* The program of a device, built on first use, once. Safe between threads. */
 clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, cl_program *program);
-/* The program that holds a kernel of a plan's family, and the kernel's full name. */
-enum cln_program cln_kernel_program(enum cln_kernel kernel, enum cln_family family);
-void cln_kernel_name(enum cln_kernel kernel, enum cln_family family, char *name, size_t size);
+/* The program of a view's family; of a kernel of a plan of that view; and the kernel's full name. */
+enum cln_program cln_program_of(const struct cln_view *view);
+enum cln_program cln_kernel_program(enum cln_kernel kernel, const struct cln_view *view);
+void cln_kernel_name(enum cln_kernel kernel, const struct cln_view *view, char *name, size_t size);
+extern const char *const cln_program_names[CLN_PROGRAM_COUNT];
 
 /* device.c */
 uint32_t cln_cl_count(void);
@@ -112,12 +119,16 @@ clnorm_status cln_cl_check_stream(const clnorm_device *device, const char *who, 
 /* launch.c */
 clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op);
 
+/* workspace.c: sets a plan's partials_bytes and needs_no_planes. Where it needs none, so few rows that their calls are split have their planes
+ * behind the partials: binds the roles of those that the caller left out. */
+void cln_cl_size_partials(clnorm_plan *plan);
+void cln_bind_few_rows(const clnorm_plan *plan, struct cln_op *op);
+
 /* explain.c: what a plan's launches depend on, and the text about them */
 struct cln_cutter cln_cl_cutter(const clnorm_device *device);
 /* Whether stores go past the cache in a call of so many tensors: on a CPU, when they exceed three quarters of its cache. Whoever reads
  * a smaller output next gains more than the call loses. */
 int cln_cl_streams(const clnorm_device *device, const struct cln_view *view, uint32_t tensors);
-size_t cln_cl_partials_bytes(const clnorm_plan *plan);
 void cln_cl_explain(clnorm_plan *plan);
 
 #endif

@@ -18,26 +18,23 @@ cl_uint cln_forward_outputs(const struct cln_op *op)
 
 struct cln_source_arrays cln_source_of(const struct cln_op *op)
 {
-    cl_ulong groups = op->view.groups;
+    cl_ulong plane = cln_view_statistics(&op->view);
+    cl_uint flags = op->view.centred ? 0 : CLN_UNCENTRED;
     if (op->source == CLN_FROM_STATE) {
         cl_ulong at = cln_element_offset(op, CLN_STATE);
-        return (struct cln_source_arrays){CLN_STATE,   CLN_STATE,       CLN_STATE,    at,
-                                          at + groups, at + 2 * groups, CLN_HAS_RESID};
+        return (struct cln_source_arrays){
+            CLN_STATE, CLN_STATE, CLN_STATE, at, at + plane, at + 2 * plane, flags | CLN_HAS_RESID};
     }
+    if (op->source == CLN_FROM_RUNNING)
+        flags |= CLN_SCALE_IS_VAR | (op->view.weights == plane ? 0 : CLN_SOURCE_IS_CHANNEL);
     enum cln_role mean = op->source == CLN_FROM_GIVEN ? CLN_MEAN : CLN_RUNNING_MEAN;
     enum cln_role scale = op->source == CLN_FROM_GIVEN ? CLN_RSTD : CLN_RUNNING_VAR;
-    return (struct cln_source_arrays){mean,
-                                      mean,
-                                      scale,
-                                      cln_element_offset(op, mean),
-                                      0,
-                                      cln_element_offset(op, scale),
-                                      op->source == CLN_FROM_RUNNING ? CLN_SCALE_IS_VAR : 0};
+    return (struct cln_source_arrays){mean, mean, scale, cln_element_offset(op, mean), 0, cln_element_offset(op, scale),
+                                      flags};
 }
 
-struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_geometry *g)
+struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_view *v, const struct cln_geometry *g)
 {
-    const struct cln_view *v = &op->view;
     struct cln_source_arrays from = cln_source_of(op);
     struct cln_problem p = {
         .x = cln_element_offset(op, cln_bound(op, CLN_X) ? CLN_X : CLN_DY), /* without x only Σdy is asked for */
@@ -64,17 +61,24 @@ struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_geom
         .inners = v->inners,
         .outer_stride = v->outer_stride * g->fold,
         .group_stride = v->group_stride,
-        .count = cln_view_count(v),
-        .columns = v->groups * g->fold,
+        .set = v->set,
+        .set_stride = v->set_stride,
+        .merged = v->merged,
+        .weights = v->weights,
+        .cycle = v->cycle,
+        .stats = cln_view_statistics(v),
+        .count = cln_view_statistics_count(v),
+        .plane = v->groups * g->fold,
         .tiles = g->tiles,
+        .set_tiles = g->set_tiles,
         .flags = from.flags,
         .parts_outer = g->parts_outer,
         .parts_inner = g->parts_inner,
         .lanes = g->lanes,
+        .team = g->team,
         .span = g->span,
         .fold = g->fold,
         .rest = (cl_uint)(v->outers % g->fold),
-        .blocks = g->blocks,
         .found = CLNORM_FOUND_NONFINITE,
         .eps = op->eps,
     };

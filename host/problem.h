@@ -20,7 +20,7 @@ struct cln_source_arrays {
 };
 struct cln_source_arrays cln_source_of(const struct cln_op *op);
 
-/* Everything but the flags of the kernel. */
-struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_geometry *g);
+/* Everything but the flags of the kernel. The view is the call's, or what a kernel takes it for. */
+struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_view *view, const struct cln_geometry *g);
 
 #endif

@@ -12,29 +12,37 @@ static const char *const macros[] = {
 #undef MACRO
 };
 
-enum cln_program cln_kernel_program(enum cln_kernel kernel, enum cln_family family)
+const char *const cln_program_names[] = {"segments", "rows", "columns", "groups"};
+
+enum cln_program cln_program_of(const struct cln_view *view)
+{
+    if (view->family == CLN_COLUMNS)
+        return CLN_PROGRAM_COLUMNS;
+    return view->along ? CLN_PROGRAM_ROWS : CLN_PROGRAM_SEGMENTS;
+}
+
+enum cln_program cln_kernel_program(enum cln_kernel kernel, const struct cln_view *view)
 {
     if (kernel >= CLN_KERNEL_FORWARD_FINISH)
         return CLN_PROGRAM_GROUPS;
-    return family == CLN_SEGMENTS ? CLN_PROGRAM_SEGMENTS : CLN_PROGRAM_COLUMNS;
+    return kernel == CLN_KERNEL_ROWS_WEIGHTS ? CLN_PROGRAM_COLUMNS : cln_program_of(view);
 }
 
-void cln_kernel_name(enum cln_kernel kernel, enum cln_family family, char *name, size_t size)
+void cln_kernel_name(enum cln_kernel kernel, const struct cln_view *view, char *name, size_t size)
 {
     static const char *const steps[] = {
 #define STEP(name, text) text,
-        CLN_FAMILY_KERNEL_LIST(STEP) CLN_GROUPS_KERNEL_LIST(STEP)
+        CLN_FAMILY_KERNEL_LIST(STEP) CLN_COLUMNS_KERNEL_LIST(STEP) CLN_GROUPS_KERNEL_LIST(STEP)
 #undef STEP
     };
-    static const char *const prefixes[] = {"segments", "columns", "groups"};
-    snprintf(name, size, "%s_%s", prefixes[cln_kernel_program(kernel, family)], steps[kernel]);
+    snprintf(name, size, "%s_%s", cln_program_names[cln_kernel_program(kernel, view)], steps[kernel]);
 }
 
 #define OPTIONS "-cl-std=CL1.2 -D%s"
 
 static void make_options(const struct cln_tuning *t, enum cln_program which, char *options, size_t size)
 {
-    if (which == CLN_PROGRAM_SEGMENTS)
+    if (which == CLN_PROGRAM_SEGMENTS || which == CLN_PROGRAM_ROWS)
         snprintf(options, size, OPTIONS " -DW=%u -DWG=%u -DSPAN=%u", macros[which], t->segments_width,
                  t->segments_group, t->segments_span);
     else if (which == CLN_PROGRAM_COLUMNS)

@@ -115,6 +115,7 @@ def gpu_variants(tuning):
             # struct cln_tuning, in its order
             width, group, span, columns_width, columns_group, _, columns_span, groups_group, _, _ = numbers.split(", ")
             variants.add(("SEGMENTS", width, group, span))
+            variants.add(("ROWS", width, group, span))
             variants.add(("COLUMNS", columns_width, columns_group, columns_span))
             variants.add(("GROUPS", "1", groups_group, "1"))
     return [[f"-DCLNORM_{family}", f"-DW={width}", f"-DWG={group}", f"-DSPAN={span}"]
