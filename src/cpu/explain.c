@@ -67,8 +67,9 @@ void cln_cpu_explain(clnorm_plan *plan)
     for (int backward = 0; backward < 2 && n < bytes; backward++)
         n += explain_call(plan->explain + n, bytes - n, plan, backward);
     if (n < bytes && (plan->desc.norm == CLNORM_BATCH || plan->desc.norm == CLNORM_INSTANCE)) {
+        struct cln_view view = cln_view_as_batch(&plan->desc, (uint64_t)plan->desc.n);
         char how[64];
-        snprintf(how, sizeof how, "%llu chunks are written", (unsigned long long)cln_grid_make(&plan->view, 1).chunks);
+        snprintf(how, sizeof how, "%llu chunks are written", (unsigned long long)cln_grid_make(&view, 1).chunks);
         say(plan->explain + n, bytes - n, plan, "infer", "apply alone, for the statistics are there; ", how, "once", 1,
             0);
     }

@@ -195,6 +195,8 @@ static void add_options(void)
             struct clnorm_case c = plain;
             c.n = c.plan_n = 0;
             table_add(c, key++, CASE_MODES);
+            c.c = 1; /* in one run */
+            table_add(c, key++, CASE_MODES);
             c = plain;
             c.n = 0; /* of a plan for more */
             table_add(c, key++, CASE_MODES);
