@@ -53,7 +53,8 @@ enum cln_flag {
     CLN_SOURCE_IS_CHANNEL = 262144,
     CLN_WEIGHTED_SUMS = 524288,
     CLN_WRITE_PARTIALS = 1048576,
-    CLN_PARTS_ARE_SCALED = 2097152
+    CLN_PARTS_ARE_SCALED = 2097152,
+    CLN_HAS_LAYER_BIAS = 4194304
 };
 
 /* Planes of the partials of statistics, and of those of sums (kernels.cl). */

@@ -41,6 +41,7 @@ enum cln_program {
 #define CLN_GROUPS_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(FORWARD_FINISH, "forward_finish")                                                                           \
     KERNEL(FORWARD_COMMIT, "forward_commit")                                                                           \
+    KERNEL(INFER_FOLD, "infer_fold")                                                                                   \
     KERNEL(BACKWARD_FINISH, "backward_finish")                                                                         \
     KERNEL(BACKWARD_WEIGHTS, "backward_weights")
 

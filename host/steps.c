@@ -114,6 +114,19 @@ static void push_forward_commit(struct cln_batch *b)
     PUSH(b, FORWARD_COMMIT, &p, &g, CLN_STATISTICS, CLN_RUNNING_MEAN, CLN_RUNNING_VAR, CLN_FOUND);
 }
 
+static void push_infer_fold(struct cln_batch *b)
+{
+    const struct cln_op *op = b->op;
+    struct cln_geometry g = cln_geometry_results(op->view.weights, &b->device->tuning, 1);
+    struct cln_problem p = cln_problem_of(op, &op->view, &g);
+    struct cln_source_arrays from = cln_source_of(op);
+    p.x = cln_element_offset(op, CLN_LAYER_BIAS);
+    p.out = cln_element_offset(op, CLN_LAYER_BIAS_OUT);
+    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS) |
+               cln_flag_if(op, CLN_LAYER_BIAS, CLN_HAS_LAYER_BIAS);
+    PUSH(b, INFER_FOLD, &p, &g, CLN_LAYER_BIAS, CLN_LAYER_BIAS_OUT, from.mean, from.scale, CLN_WEIGHT, CLN_BIAS);
+}
+
 static void push_backward_reduce(struct cln_batch *b)
 {
     const struct cln_op *op = b->op;
@@ -277,6 +290,9 @@ static void push_step(struct cln_batch *b, enum cln_step step)
         break;
     case CLN_STEP_BACKWARD_APPLY:
         push_backward_apply(b);
+        break;
+    case CLN_STEP_FOLD:
+        push_infer_fold(b);
         break;
     case CLN_STEP_ZERO_STATISTICS:
         cln_push_zero(b, CLN_STATISTICS, CLN_STATISTICS_PLANES * cln_view_statistics(view));

@@ -18,9 +18,9 @@
  * buffers are cl_mem (clnorm_cl, <clnorm/opencl.h>) or library memory; host pointers are refused there, for they would
  * need a hidden copy. On "cpu" buffers are host pointers or library memory. Tensors are dense, 4-byte elements.
  *
- * Aliasing. Buffers that a call writes may not overlap any other buffer of the call, with two exceptions, both for the
+ * Aliasing. Buffers that a call writes may not overlap any other buffer of the call, with three exceptions, all for the
  * very same bytes: y over x in clnorm_infer, and in clnorm_forward and clnorm_apply when no state is saved; dx over dy
- * always. Anything else, a partial overlap too, is CLNORM_E_OVERLAP.
+ * always; each of the two outputs of clnorm_fold over its input. Anything else, a partial overlap too, is CLNORM_E_OVERLAP.
  *
  * Threads. Devices may be shared between threads. A plan is used by one thread at a time.
  *
@@ -365,8 +365,8 @@ typedef struct clnorm_running {
  *   workspace  left out: the plan's own, then the plan's calls must be ordered by the caller (one in-order queue, or events);
  *              or clnorm_plan_workspace_bytes() bytes of the caller's, one for each call in flight
  *   stream     NULL: the device's own in-order queue; or a clnorm_cl_stream (<clnorm/opencl.h>). Must be NULL on cpu
- * n = 0: the call succeeds, writes no tensor, no statistics and no state, and launches no kernel; dweight and dbias are set to
- * 0; an event still completes after its wait list. */
+ * n = 0: the call succeeds, writes no tensor, no statistics and no state, and launches no kernel (but clnorm_fold one, for the
+ * bias); dweight and dbias are set to 0; an event still completes after its wait list. */
 #define CLNORM_PLAN_N ((int64_t)-1)
 
 typedef struct clnorm_forward_args {
@@ -420,6 +420,36 @@ typedef struct clnorm_infer_args {
  * y once. The other norms do the same in training and inference: clnorm_forward.
  * -> as clnorm_forward; E_STATISTICS_MISSING without running statistics; E_UNSUPPORTED for the other norms. */
 CLNORM_API clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args);
+
+typedef struct clnorm_fold_args {
+    size_t size;
+    clnorm_buffer layer_weight;              /* in: of the layer before the norm, the plan's tensor */
+    clnorm_buffer layer_bias;                /* in: f32[c], may be left out: 0 */
+    clnorm_buffer weight, bias;              /* of the norm */
+    clnorm_buffer running_mean, running_var; /* in, required */
+    clnorm_buffer layer_weight_out;          /* out */
+    clnorm_buffer layer_bias_out;            /* out: f32[c] */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_fold_args;
+#define CLNORM_FOLD_ARGS_INIT                                                                                          \
+    {                                                                                                                  \
+        sizeof(clnorm_fold_args), CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,      \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL   \
+    }
+
+/* Folds the inference of a batch norm into the linear layer or convolution before it, which alone then gives what clnorm_infer gave
+ * after it:
+ *     a                = weight / sqrt(running_var + eps)     one a channel
+ *     layer_weight_out = layer_weight·a
+ *     layer_bias_out   = (layer_bias − running_mean)·a + bias
+ * The plan is a batch norm plan whose tensor is the layer's weights (always of the plan's n), c the layer's outputs and eps the norm's:
+ *     [out, in], [c_out, c_in, kh, kw]   CLNORM_NCS, n = 1, c = out, spatial = {in} or {c_in, kh, kw} (or any with that product)
+ *     [in, out]                          CLNORM_NC, n = in, c = out
+ * layer_weight_out may be layer_weight, layer_bias_out may be layer_bias. Reads and writes the layer's weights once. With n = 0 the bias
+ * alone is written. Bounds held: |layer_weight_out − …| ≤ 5u·|…|, |layer_bias_out − …| ≤ 7u·|(layer_bias − running_mean)·a| + u·|bias|.
+ * -> as clnorm_infer, but for E_N. */
+CLNORM_API clnorm_status clnorm_fold(clnorm_plan *plan, const clnorm_fold_args *args);
 
 /* Backward takes the statistics from exactly one source:
  *   state                        of clnorm_forward or clnorm_apply on the same x, of the same n

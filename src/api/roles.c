@@ -104,8 +104,17 @@ static struct cln_span touched(const struct cln_argument *a, const struct cln_op
     return span;
 }
 
+static int may_be_same(const int *alias, enum cln_role a, enum cln_role b)
+{
+    for (; *alias >= 0; alias += 2) {
+        if (((int)a == alias[0] && (int)b == alias[1]) || ((int)a == alias[1] && (int)b == alias[0]))
+            return 1;
+    }
+    return 0;
+}
+
 clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cln_argument *arguments, size_t count,
-                       const int alias[2], struct cln_op *op)
+                       const int *alias, struct cln_op *op)
 {
     for (size_t i = 0; i < count; i++) {
         clnorm_status status = check_one(plan, who, &arguments[i], op);
@@ -120,8 +129,7 @@ clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cl
             struct cln_span p = touched(a, op), q = touched(b, op);
             if (!overlap(&p, &q))
                 continue;
-            int allowed = ((int)a->role == alias[0] && (int)b->role == alias[1]) ||
-                          ((int)a->role == alias[1] && (int)b->role == alias[0]);
+            int allowed = may_be_same(alias, a->role, b->role);
             if (allowed && p.begin == q.begin)
                 continue;
             return cln_fail(CLNORM_E_OVERLAP,

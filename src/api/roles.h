@@ -27,9 +27,9 @@ struct cln_argument {
 };
 
 /* Resolves the arguments into op->role and checks presence, kind, device, alignment, size and overlap. op->view and op->parts
- * are set. alias: a pair of roles (out, in) that may be the very same bytes, or {-1, -1}. `who` is the call's name. */
+ * are set. alias: pairs of roles (out, in) that may be the very same bytes, ended by -1. `who` is the call's name. */
 clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cln_argument *arguments, size_t count,
-                       const int alias[2], struct cln_op *op);
+                       const int *alias, struct cln_op *op);
 
 const char *cln_role_name(enum cln_role role);
 

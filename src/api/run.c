@@ -7,7 +7,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static const int no_alias[2] = {-1, -1};
+static const int no_alias[] = {-1};
 
 /* What every call has in common. n is CLNORM_PLAN_N for calls without samples. */
 static clnorm_status begin(clnorm_plan *plan, const char *who, int64_t n, const void *stream, struct cln_op *op)
@@ -159,7 +159,7 @@ clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
         {CLN_RUNNING_VAR, CLN_INOUT, CLN_CHANNEL, 0, &args->running_var},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[2] = {CLN_Y, CLN_X};
+    const int in_place[] = {CLN_Y, CLN_X, -1};
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), given(&args->state) ? no_alias : in_place, &op));
     return cln_plan_run(plan, CLN_CALL_FORWARD, &op);
 }
@@ -178,9 +178,30 @@ clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args)
         {CLN_RUNNING_VAR, CLN_IN, CLN_CHANNEL, 1, &args->running_var},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[2] = {CLN_Y, CLN_X};
+    const int in_place[] = {CLN_Y, CLN_X, -1};
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, &op));
     return cln_plan_run(plan, CLN_CALL_INFER, &op);
+}
+
+clnorm_status clnorm_fold(clnorm_plan *plan, const clnorm_fold_args *args)
+{
+    BEGIN(CLNORM_PLAN_N);
+    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "a batch norm plan of the layer's weights"));
+    op.source = CLN_FROM_RUNNING;
+    const struct cln_argument arguments[] = {
+        {CLN_LAYER_WEIGHT, CLN_IN, CLN_TENSOR, 1, &args->layer_weight},
+        {CLN_LAYER_BIAS, CLN_IN, CLN_CHANNEL, 0, &args->layer_bias},
+        {CLN_WEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->weight},
+        {CLN_BIAS, CLN_IN, CLN_PER_WEIGHT, 0, &args->bias},
+        {CLN_RUNNING_MEAN, CLN_IN, CLN_CHANNEL, 1, &args->running_mean},
+        {CLN_RUNNING_VAR, CLN_IN, CLN_CHANNEL, 1, &args->running_var},
+        {CLN_LAYER_WEIGHT_OUT, CLN_OUT, CLN_TENSOR, 1, &args->layer_weight_out},
+        {CLN_LAYER_BIAS_OUT, CLN_OUT, CLN_CHANNEL, 1, &args->layer_bias_out},
+        {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
+    };
+    const int in_place[] = {CLN_LAYER_WEIGHT_OUT, CLN_LAYER_WEIGHT, CLN_LAYER_BIAS_OUT, CLN_LAYER_BIAS, -1};
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, &op));
+    return cln_plan_run(plan, CLN_CALL_FOLD, &op);
 }
 
 clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args)
@@ -210,7 +231,7 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
         {CLN_DBIAS, CLN_OUT, CLN_PER_WEIGHT, 0, &args->dbias},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[2] = {CLN_DX, CLN_DY};
+    const int in_place[] = {CLN_DX, CLN_DY, -1};
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, &op));
     return cln_plan_run(plan, CLN_CALL_BACKWARD, &op);
 }
@@ -276,7 +297,7 @@ clnorm_status clnorm_apply(clnorm_plan *plan, const clnorm_apply_args *args)
         {CLN_RSTD, CLN_OUT, CLN_PER_GROUP, 0, &args->rstd},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[2] = {CLN_Y, CLN_X};
+    const int in_place[] = {CLN_Y, CLN_X, -1};
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), given(&args->state) ? no_alias : in_place, &op));
     return cln_plan_run(plan, CLN_CALL_APPLY, &op);
 }
@@ -317,7 +338,7 @@ clnorm_status clnorm_backward_apply(clnorm_plan *plan, const clnorm_backward_app
         {CLN_DX, CLN_OUT, CLN_TENSOR, 1, &args->dx},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[2] = {CLN_DX, CLN_DY};
+    const int in_place[] = {CLN_DX, CLN_DY, -1};
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, &op));
     return cln_plan_run(plan, CLN_CALL_BACKWARD_APPLY, &op);
 }

@@ -23,6 +23,10 @@
     ROLE(SUMS, "sums")                                                                                                 \
     ROLE(DWEIGHT, "dweight")                                                                                           \
     ROLE(DBIAS, "dbias")                                                                                               \
+    ROLE(LAYER_WEIGHT, "layer_weight")                                                                                 \
+    ROLE(LAYER_BIAS, "layer_bias")                                                                                     \
+    ROLE(LAYER_WEIGHT_OUT, "layer_weight_out")                                                                         \
+    ROLE(LAYER_BIAS_OUT, "layer_bias_out")                                                                             \
     ROLE(WORKSPACE, "workspace")                                                                                       \
     ROLE(PARTIALS, "partials")
 
@@ -62,6 +66,7 @@ enum cln_step {
     CLN_STEP_WEIGHTS,       /* rows: X, DY, source → PARTIALS of each weight */
     CLN_STEP_WEIGHTS_FINISH, /* PARTIALS of WEIGHTS, or of REDUCE where weights do not run along the groups → DWEIGHT, DBIAS */
     CLN_STEP_BACKWARD_APPLY,  /* X, DY, source, WEIGHT, SUMS → DX */
+    CLN_STEP_FOLD,            /* LAYER_BIAS, source, WEIGHT, BIAS → LAYER_BIAS_OUT; one value a channel */
     CLN_STEP_ZERO_STATISTICS, /* → STATISTICS = 0 */
     CLN_STEP_ZERO_SUMS        /* → SUMS, DWEIGHT, DBIAS = 0 */
 };

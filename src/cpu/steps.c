@@ -294,6 +294,20 @@ struct cln_scalars cln_cpu_scalars(const struct cln_share *s)
                                 scalar_plane(s, 4) + s->first};
 }
 
+/* The bias of the layer before, with the factor that its weights get. */
+static void step_fold(const struct cln_share *s)
+{
+    const struct cln_op *op = s->op;
+    const float *layer_bias = floats(op, CLN_LAYER_BIAS), *bias = floats(op, CLN_BIAS);
+    float *out = floats(op, CLN_LAYER_BIAS_OUT);
+    for (uint64_t g = s->first; g < s->first + s->count; g++) {
+        struct source from = source_of(op, g);
+        float a = from.rstd * weight_of(op, g);
+        double d = (layer_bias ? (double)layer_bias[g] : 0.0) - from.m;
+        out[g] = (float)(d * a + (bias ? (double)bias[g] : 0.0));
+    }
+}
+
 static void zero(const struct cln_share *s, enum cln_role role, uint64_t planes)
 {
     for (uint64_t p = 0; p < planes && cln_bound(s->op, role); p++)
@@ -317,6 +331,9 @@ void cln_cpu_step(const struct cln_share *s, enum cln_step step)
         break;
     case CLN_STEP_REDUCE_FINISH:
         step_reduce_finish(s);
+        break;
+    case CLN_STEP_FOLD:
+        step_fold(s);
         break;
     case CLN_STEP_ZERO_STATISTICS:
         zero(s, CLN_STATISTICS, CLN_STATISTICS_PLANES);

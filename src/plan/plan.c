@@ -154,6 +154,14 @@ static void push_steps(const clnorm_plan *plan, enum cln_call call, struct cln_o
         if (!empty)
             push(op, CLN_STEP_APPLY);
         break;
+    case CLN_CALL_FOLD:
+        push(op, CLN_STEP_FOLD);
+        if (empty)
+            break;
+        op->role[CLN_DY] = op->role[CLN_LAYER_WEIGHT]; /* scaled as a frozen backward scales dy */
+        op->role[CLN_DX] = op->role[CLN_LAYER_WEIGHT_OUT];
+        push(op, CLN_STEP_BACKWARD_APPLY);
+        break;
     case CLN_CALL_BACKWARD:
         if (empty && (cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS)))
             push(op, CLN_STEP_ZERO_SUMS);

@@ -21,6 +21,7 @@
     }
 CALL_FUNCTIONS(forward, CLNORM_FORWARD_ARGS_INIT)
 CALL_FUNCTIONS(infer, CLNORM_INFER_ARGS_INIT)
+CALL_FUNCTIONS(fold, CLNORM_FOLD_ARGS_INIT)
 CALL_FUNCTIONS(backward, CLNORM_BACKWARD_ARGS_INIT)
 CALL_FUNCTIONS(statistics, CLNORM_STATISTICS_ARGS_INIT)
 CALL_FUNCTIONS(merge, CLNORM_MERGE_ARGS_INIT)
@@ -96,6 +97,17 @@ const struct call calls[] = {
      {IN(infer, x, TENSOR, E_MISSING), OUT(infer, y, TENSOR, E_MISSING), IN(infer, weight, CHANNEL, OK),
       IN(infer, bias, CHANNEL, OK), IN(infer, running_mean, CHANNEL, E_STATISTICS_MISSING),
       IN(infer, running_var, CHANNEL, E_STATISTICS_MISSING), OUT(infer, workspace, WORKSPACE, OK)}},
+    {"fold",
+     run_fold,
+     initialise_fold,
+     NO,
+     NO,
+     FIELD(fold, stream),
+     {"layer_weight", "layer_weight_out", "layer_bias", "layer_bias_out"},
+     {IN(fold, layer_weight, TENSOR, E_MISSING), OUT(fold, layer_weight_out, TENSOR, E_MISSING),
+      IN(fold, layer_bias, CHANNEL, OK), OUT(fold, layer_bias_out, CHANNEL, E_MISSING), IN(fold, weight, CHANNEL, OK),
+      IN(fold, bias, CHANNEL, OK), IN(fold, running_mean, CHANNEL, E_STATISTICS_MISSING),
+      IN(fold, running_var, CHANNEL, E_STATISTICS_MISSING), OUT(fold, workspace, WORKSPACE, OK)}},
     {"backward from state",
      run_backward,
      initialise_backward,

@@ -28,6 +28,7 @@ union call_args {
     size_t size;
     clnorm_forward_args forward;
     clnorm_infer_args infer;
+    clnorm_fold_args fold;
     clnorm_backward_args backward;
     clnorm_statistics_args statistics;
     clnorm_merge_args merge;
@@ -44,7 +45,7 @@ struct call {
     clnorm_status (*run)(clnorm_plan *plan, const union call_args *args); /* args may be NULL */
     void (*initialise)(union call_args *args);
     size_t n, running, stream;     /* offsets; CALL_NO_FIELD where the call has none */
-    const char *in_place[2];       /* the pair of slots that may be the very same bytes */
+    const char *in_place[4];       /* up to two pairs of slots that may be the very same bytes */
     struct slot slots[CALL_SLOTS]; /* ended by a NULL name */
 };
 

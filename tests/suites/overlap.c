@@ -14,8 +14,12 @@ static const struct shape small = {CLNORM_NSC, 3, 5, 1, {7, 0, 0}};
 
 static bool may_be_same(const struct call *call, const char *a, const char *b)
 {
-    return call->in_place[0] && ((strcmp(a, call->in_place[0]) == 0 && strcmp(b, call->in_place[1]) == 0) ||
-                                 (strcmp(b, call->in_place[0]) == 0 && strcmp(a, call->in_place[1]) == 0));
+    for (int i = 0; i < 4 && call->in_place[i]; i += 2) {
+        const char *in = call->in_place[i], *out = call->in_place[i + 1];
+        if ((strcmp(a, in) == 0 && strcmp(b, out) == 0) || (strcmp(b, in) == 0 && strcmp(a, out) == 0))
+            return true;
+    }
+    return false;
 }
 
 /* Puts slot b at `at` and runs. The sentence must name both. */

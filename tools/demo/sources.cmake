@@ -1,4 +1,4 @@
-# The demo is a library of its own so that its tests can link it. BLAS and CLBlast are wanted here (and by the examples) only.
+# The demo is a library of its own so that its tests can link it. BLAS and CLBlast are wanted here and by the suite fold_network only.
 find_package(BLAS REQUIRED)
 find_path(CBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas REQUIRED)
 
