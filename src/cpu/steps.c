@@ -298,11 +298,12 @@ struct cln_scalars cln_cpu_scalars(const struct cln_share *s)
 static void step_fold(const struct cln_share *s)
 {
     const struct cln_op *op = s->op;
-    const float *layer_bias = floats(op, CLN_LAYER_BIAS), *bias = floats(op, CLN_BIAS);
+    const float *layer_bias = floats(op, CLN_LAYER_BIAS), *bias = floats(op, CLN_BIAS),
+                *weight = floats(op, CLN_WEIGHT);
     float *out = floats(op, CLN_LAYER_BIAS_OUT);
     for (uint64_t g = s->first; g < s->first + s->count; g++) {
         struct source from = source_of(op, g);
-        float a = from.rstd * weight_of(op, g);
+        float a = from.rstd * (weight ? weight[g] : 1.0f);
         double d = (layer_bias ? (double)layer_bias[g] : 0.0) - from.m;
         out[g] = (float)(d * a + (bias ? (double)bias[g] : 0.0));
     }
