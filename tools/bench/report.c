@@ -29,8 +29,8 @@ void bench_report_head(const struct bench_machine *machine, const char *label)
         "tensors\n"
         "checked channels (group norm: groups; layer and RMS norm: rows) whose every value was compared with the fp64\n"
         "        reference before timing\n\n");
-    printf("%-22s %-9s %-3s %-18s %-8s %6s  %9s %9s %9s %7s %11s  %s\n", "case", "norm", "", "shape", "mode", "ratio",
-           "best ms", "limit ms", "median ms", "GB/s", "checked", "limit by");
+    printf("%-22s %-9s %-3s %-18s %-8s %6s  %11s %11s %11s %11s %7s %11s  %s\n", "case", "norm", "", "shape", "mode",
+           "ratio", "best", "limit", "median", "enqueue us", "GB/s", "checked", "limit by");
 }
 
 static double gb_per_s(const struct bench_result *r)
@@ -38,16 +38,25 @@ static double gb_per_s(const struct bench_result *r)
     return (double)r->bytes / r->best_ms / 1e6;
 }
 
+/* In microseconds where milliseconds would show few digits. */
+static void print_time(char text[24], double ms)
+{
+    snprintf(text, 24, ms < 0.1 ? "%.2f us" : "%.3f ms", ms < 0.1 ? ms * 1e3 : ms);
+}
+
 void bench_report_row(const struct bench_result *r)
 {
-    char shape[128], checked[48], norm[NORM_LABEL_SIZE];
+    char shape[128], checked[48], norm[NORM_LABEL_SIZE], best[24], limit[24], median[24];
     bool bold = isatty(STDOUT_FILENO);
     bench_shape_print(r->shape, shape);
     snprintf(checked, sizeof checked, "%zu/%zu", r->checked, r->units);
     norm_label(&r->shape->norm, norm);
-    printf("%-22s %-9s %-3s %-18s %-8s %s%6.2f%s  %9.4f %9.4f %9.4f %7.2f %11s  %s\n", r->shape->name, norm,
+    print_time(best, r->best_ms);
+    print_time(limit, r->limit_ms);
+    print_time(median, r->median_ms);
+    printf("%-22s %-9s %-3s %-18s %-8s %s%6.2f%s  %11s %11s %11s %11.2f %7.2f %11s  %s\n", r->shape->name, norm,
            bench_layout_name(r->shape->layout), shape, bench_mode_name(r->mode), bold ? "\033[1m" : "", r->ratio,
-           bold ? "\033[0m" : "", r->best_ms, r->limit_ms, r->median_ms, gb_per_s(r), checked, r->limit_name);
+           bold ? "\033[0m" : "", best, limit, median, r->enqueue_us, gb_per_s(r), checked, r->limit_name);
     fflush(stdout);
 }
 
