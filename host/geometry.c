@@ -1,5 +1,7 @@
 #include "geometry.h"
 
+#include "base/integers.h"
+
 /* Most partials a group. */
 #define MOST_PARTIALS 256u
 /* A work-item should have at least this many vectors before its group is cut further. */
@@ -15,21 +17,6 @@ enum { STRETCH_BYTES = 8192, APPLY_BYTES = 1048576 };
 /* Rows whose gradients are taken together: chains of so many (kernels.cl) share a visit to the weights' gradients, while the inputs of
  * a tile are no more than a core's own cache. Teams take so many rows at least before they keep gradients of their own. */
 enum { ROWS_BYTES = 524288, LEAST_ROWS = 16 };
-
-static uint64_t divide_up(uint64_t a, uint64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t most(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 static uint32_t power_of_two_at_least(uint64_t n, uint32_t limit)
 {

@@ -2,16 +2,13 @@
  * addresses; each column has its own pivot and its own short chains. */
 #include "cpu/kernels.h"
 
+#include "base/integers.h"
+
 enum {
     PIVOT_ROWS = 16,
     CHAIN = 8, /* floats added before a column is carried on in double, as in segments.c */
     BLOCK = 64 /* rows that share a pivot */
 };
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* As in segments.c, a column at a time. */
 static void pivots_of(const float *x, uint64_t rows, uint64_t stride, uint32_t count, float *pivot)

@@ -1,5 +1,7 @@
 #include "cpu/grid.h"
 
+#include "base/integers.h"
+
 enum {
     ENOUGH_BANDS = 8,       /* from here on whole bands keep all threads busy, */
     MANY_BANDS = 16,        /* and these evenly */
@@ -15,21 +17,6 @@ enum {
     MOST_CHUNK = 1 << 16,   /* and at most so many */
     PARTIALS = 3 << 15      /* sums that all parts together may keep: 768 KiB */
 };
-
-static uint64_t divide_up(uint64_t a, uint64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t most(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* Neighbouring groups that make a tile, if its runs are long enough. */
 static uint64_t tile_of(const struct cln_view *v, unsigned tensors)

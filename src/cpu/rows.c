@@ -1,4 +1,5 @@
 /* Rows with weights along them, in plain C: sixteen lanes as in segments.c; sums over rows take a chunk of columns at a time. */
+#include "base/integers.h"
 #include "cpu/kernels.h"
 #include "cpu/rows_planes.h"
 
@@ -8,11 +9,6 @@ enum {
     STRETCH = LANES * CHAIN,
     CHUNK = 256 /* columns whose sums over rows are kept at a time */
 };
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 static double square_sum(const float *x, uint64_t n)
 {

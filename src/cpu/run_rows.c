@@ -1,5 +1,6 @@
 #include "cpu/run_rows.h"
 
+#include "base/integers.h"
 #include "cpu/rows_call.h"
 #include "cpu/simd/simd.h"
 #include "cpu/threads.h"
@@ -20,21 +21,6 @@ enum {
     GROUP = 1 << 21,         /* elements that are summed up, then written: what is in the last cache by then */
     WEIGHTS = 1 << 12        /* added up by one task */
 };
-
-static uint64_t divide_up(uint64_t a, uint64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t most(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 static uint64_t tile_of(const struct cln_view *v, int backward)
 {

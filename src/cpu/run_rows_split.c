@@ -1,14 +1,10 @@
 /* Few long rows: pieces of some rows are summed up, then pieces of their columns are written. */
+#include "base/integers.h"
 #include "cpu/rows_call.h"
 #include "cpu/simd/simd.h"
 #include "cpu/threads.h"
 
 #include <string.h>
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 static float *floats(const struct cln_op *op, enum cln_role role)
 {

@@ -1,5 +1,6 @@
 #include "cpu/run_samples.h"
 
+#include "base/integers.h"
 #include "cpu/samples_patch.h"
 #include "cpu/simd/simd.h"
 #include "cpu/threads.h"
@@ -19,21 +20,6 @@ enum {
     LARGE_TILE = 1 << 20, /* of columns, for the last cache: rows are wanted whole, */
     LEAST_ROW = 256       /* or so much of them */
 };
-
-static uint64_t divide_up(uint64_t a, uint64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t most(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* Statistics groups of a tile. */
 static uint64_t tile_of(const struct cln_samples_grid *g, unsigned tensors)

@@ -1,12 +1,8 @@
 /* Few large statistics groups: parts of channels are summed up, then written. */
+#include "base/integers.h"
 #include "cpu/samples_patch.h"
 #include "cpu/simd/simd.h"
 #include "cpu/threads.h"
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 static float *floats(const struct cln_op *op, enum cln_role role)
 {

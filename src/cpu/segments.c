@@ -1,14 +1,11 @@
 /* The segments family in plain C: sixteen lanes that a compiler turns into vectors. */
 #include "cpu/kernels.h"
 
+#include "base/integers.h"
+
 /* A lane adds at most CHAIN floats before it is carried on in double: equal terms round the same way each time, so that a chain of
  * k floats can be off by k·u/2. */
 enum { LANES = 16, CHAIN = 8, STRETCH = LANES * CHAIN, BLOCK = 4 * STRETCH };
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Near the mean of the first values, exactly the value itself if they are all equal, and no further from any value than
  * they are apart. */
