@@ -10,8 +10,13 @@
 
 /* Most groups of one band. */
 #define CLN_BAND 1024
-/* Elements up to which a row is short. */
+/* Elements up to which a row is short: the rows family has its statistics, and those of longer rows the segments family. At most what
+ * the accumulators of simd/rows.c take, which NEON has fewer of. */
+#if defined(__aarch64__)
+#define CLN_SHORT_ROW 128
+#else
 #define CLN_SHORT_ROW 512
+#endif
 
 /* A band of neighbouring groups.
  * segments: group j is `outers` runs of `inners` floats, outer_stride apart, the first at j·group_stride

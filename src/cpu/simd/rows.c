@@ -6,8 +6,9 @@
 enum {
     SIDE = 4,                       /* accumulators side by side */
     STRETCH = SIDE * CHAIN * LANES, /* elements that they take */
-    SHORT = STRETCH < CLN_SHORT_ROW ? STRETCH : CLN_SHORT_ROW
+    SHORT = CLN_SHORT_ROW
 };
+_Static_assert(SHORT <= STRETCH, "a short row is one stretch");
 
 /* ---- sums along a row ---- */
 
