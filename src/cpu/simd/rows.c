@@ -170,6 +170,7 @@ struct tiny {
 static void lanes_of_rows(const float *x, size_t n, size_t length, size_t stride, struct tiny *to)
 {
     for (size_t begin = 0; begin < n; begin += LANES) {
+        /* cppcheck-suppress uninitvar ; where it is, not what is there */
         float(*value)[LANES] = to->value[begin / LANES];
         size_t rows = least(LANES, n - begin);
         if (rows < LANES)
