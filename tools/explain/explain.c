@@ -44,11 +44,10 @@ int cmd_explain(const struct cli_command *self, int argc, const char **argv)
         exit_code = cli_error(self, "--%s is missing (try clnorm explain --help)", layout ? "shape" : "layout");
     } else if ((size_t)snprintf(text, sizeof text, "shape %s %s", layout, sizes) >= sizeof text) {
         exit_code = cli_error(self, "--layout and --shape have more than %zu characters", sizeof text - 8);
-    } else if (!bench_shapes_parse(&shapes, "--layout and --shape", text, error)) {
-        exit_code = cli_error(self, "%s", error);
     } else if (!norm_typed_parse(&typed, self, &norm)) {
         exit_code = CLI_USAGE;
-    } else if (!bench_shapes_set_norm(&shapes, &norm, NORM_GROUPS_OPTION, NORM_DIMS_OPTION, error)) {
+    } else if (!bench_shapes_parse(&shapes, "--layout and --shape", text, error) ||
+               !bench_shapes_set_norm(&shapes, &norm, NORM_GROUPS_OPTION, NORM_DIMS_OPTION, error)) {
         exit_code = cli_error(self, "%s", error);
     } else {
         exit_code = explain(self, device ? device : "cpu", &shapes.list[0]);

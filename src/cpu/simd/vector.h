@@ -45,6 +45,7 @@ INLINE void store(float *p, vec v)
 INLINE vec load_part(const float *p, size_t n, vec fill)
 {
 #if defined(__AVX512F__)
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): n < LANES */
     return (vec)_mm512_mask_loadu_ps((__m512)fill, (__mmask16)((1u << n) - 1u), p);
 #else
     for (size_t i = 0; i < n; i++)
