@@ -22,6 +22,13 @@
  * Rows are the segments' code with weights along the runs. CLNORM_GROUPS holds the small kernels that work on one value a group (W = 1).
  * Shapes are arguments, never compiled in. Kernel names are family_direction_step.
  *
+ * Tensors may be of 16 bits, and an activation and a residual z may be a part of the norm (docs/fusion.md); each combination is a program
+ * of the same kernels, whose arguments for it come last:
+ *   -DXT=0|1|2 of x, dx, z, dz, sum   -DYT=0|1|2 of y, dy   f32, f16, bf16; what is computed is f32
+ *   -DACT=0|1|2|3|4   none, ReLU, leaky ReLU, GELU (tanh), SiLU
+ *   -DRES=0|1|2       none; z added after the norm; z added before it (rows), the sum being written and then read in place of x
+ * Bytes below are those of f32 tensors; y, z, sum and dz come on top of them where they are there.
+ *
  * Accuracy (docs/math.md derives the bounds). All math is f32. A mean is a pair m + c. Sums are taken about a pivot near the
  * mean, in chains of at most CHAIN floats, and carried on as pairs of floats by error-free additions; hence no fast
  * math and no contraction. Everything is merged in a fixed order: same data, same bits. */
@@ -31,6 +38,14 @@
 #ifdef CLNORM_ROWS
 #define CLNORM_SEGMENTS
 #endif
+
+#ifndef XT
+#define XT 0
+#define YT 0
+#define ACT 0
+#define RES 0
+#endif
+#define PLAIN (XT == 0 && YT == 0 && ACT == 0 && RES == 0)
 
 /* Loop lengths. A chain of k equal terms can be off by k·u/2, so chains are short; a block shares a pivot.
  * host/geometry.c has CHAIN, BLOCK and PIVOT_ELEMENTS too, to tell what is read twice. */
@@ -48,6 +63,7 @@ typedef struct {
     ulong partials, statistics, gathered, state, mean_out, var_out, rstd_out;
     ulong running_mean, running_var;
     ulong sums, dweight, dbias;
+    ulong y, z, sum, dz;                    /* y: of backward */
     ulong groups, outers, inners, outer_stride, group_stride;
     ulong set, set_stride;                  /* columns: groups of a set, and the distance of sets */
     ulong merged, weights, cycle;
@@ -64,7 +80,7 @@ typedef struct {
     uint span;                              /* groups (columns: vectors of groups) that a work-item takes, at most SPAN */
     uint fold, rest;                        /* columns: so many rows are taken as one; rows that are left over */
     uint found;                             /* bit to set in *found */
-    float eps, factor;                      /* factor: weight of the batch in running statistics */
+    float eps, factor;                      /* factor: weight of the batch in running statistics; or slope of leaky ReLU */
 } problem;
 
 #define HAS_WEIGHT         1u
@@ -90,6 +106,14 @@ typedef struct {
 #define WRITE_PARTIALS     1048576u /* fused, or weights of rows: what the weights' gradients are made of */
 #define PARTS_ARE_SCALED   2097152u /* partials have rstd in them */
 #define HAS_LAYER_BIAS     4194304u
+#define WRITE_DX           8388608u
+#define WRITE_DZ           16777216u
+#define ADD_DX             33554432u /* outputs of backward that are added to what is there */
+#define ADD_DZ             67108864u
+#define ADD_DWEIGHT        134217728u
+#define ADD_DBIAS          268435456u
+#define BY_Y               536870912u /* the activation's gradient is told by the sign of y */
+#define HAS_X              1073741824u
 
 /* ---- vectors --------------------------------------------------------------------------------------------------- */
 
@@ -108,12 +132,21 @@ typedef struct {
 
 #if W == 1
 typedef float vec;
+typedef int ivec;
+typedef uint uvec;
+#define AS_INT(v)      as_int(v)
+#define AS_UINT(v)     as_uint(v)
+#define AS_VEC(v)      as_float(v)
 #define SUM(v)         (v)
 #define LOADV(p)       (*(p))
 #define STOREV(v, p)   (*(p) = (v))
 #else
 typedef JOIN(float, W) vec;
 typedef JOIN(int, W) ivec;
+typedef JOIN(uint, W) uvec;
+#define AS_INT(v)      JOIN(as_int, W)(v)
+#define AS_UINT(v)     JOIN(as_uint, W)(v)
+#define AS_VEC(v)      JOIN(as_float, W)(v)
 #define LOADV(p)       JOIN(vload, W)(0, p)
 #define STOREV(v, p)   JOIN(vstore, W)(v, 0, p)
 static float sum2(float2 v) { return v.x + v.y; }
@@ -159,41 +192,217 @@ typedef vec unaligned __attribute__((aligned(4)));
 #endif
 #define MISALIGNED(p) ((uint)(-((ulong)(p) / sizeof(float)) % W))
 
-/* The first `valid` elements of a vector; the others are taken from fill. */
-static vec load(global const float *p, uint valid, vec fill)
-{
+/* Tensors by type: LOADV_T and STOREV_T of vectors, GET_T and SET_T of elements. Those of 16 bits are kept as integers. */
+typedef float real_0;
+typedef ushort real_1;
+typedef ushort real_2;
+#define LOADV_0(p)      LOADV(p)
+#define STOREV_0(v, p)  STOREV(v, p)
+#define GET_0(p)        (*(p))
+#define SET_0(v, p)     (*(p) = (v))
+#define GET_1(p)        vload_half(0, (global const half *)(p))
+#define SET_1(v, p)     vstore_half_rte(v, 0, (global half *)(p))
+#define GET_2(p)        as_float((uint)*(p) << 16)
+#define SET_2(v, p)     (*(p) = bf16_of(v))
 #if W == 1
-    return *p;
+#define LOADV_1(p)      GET_1(p)
+#define STOREV_1(v, p)  SET_1(v, p)
+#define LOADV_2(p)      GET_2(p)
+#define STOREV_2(v, p)  SET_2(v, p)
 #else
-    if (valid == W)
-        return LOADV(p);
-    union { vec v; float e[W]; } u;
-    u.v = fill;
-    for (uint i = 0; i < W; i++) { /* constant bounds, so that u stays in registers */
-        if (i < valid)
-            u.e[i] = p[i];
-    }
-    return u.v;
+#define LOADV_1(p)      JOIN(vload_half, W)(0, (global const half *)(p))
+#define STOREV_1(v, p)  JOIN(JOIN(vstore_half, W), _rte)(v, 0, (global half *)(p))
+#define LOADV_2(p)      AS_VEC(JOIN(convert_uint, W)(JOIN(vload, W)(0, p)) << 16)
+#define STOREV_2(v, p)  JOIN(vstore, W)(bf16s_of(v), 0, p)
 #endif
+
+/* To nearest even; NaN stays NaN. */
+static ushort bf16_of(float v)
+{
+    uint bits = as_uint(v), rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return (ushort)(isnan(v) ? bits >> 16 | 0x40u : rounded);
 }
 
-static void store(global float *p, uint valid, vec v)
+#if W > 1
+static JOIN(ushort, W) bf16s_of(vec v)
 {
+    uvec bits = AS_UINT(v), rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return JOIN(convert_ushort, W)(select(rounded, bits >> 16 | 0x40u, isnan(v)));
+}
+#endif
+
+/* load: the first `valid` elements of a vector; the others are taken from fill. store: likewise. load_tail: a vector with the last `tail`
+ * elements of a run; the others are fill. */
 #if W == 1
-    *p = v;
+#define ACCESS(T)                                                                                                       \
+    static vec load_##T(global const real_##T *p, uint valid, vec fill) { return GET_##T(p); }                          \
+    static void store_##T(global real_##T *p, uint valid, vec v) { SET_##T(v, p); }                                     \
+    static vec load_tail_##T(global const real_##T *run, uint length, uint tail, vec fill) { return fill; }
 #else
-    if (valid == W) {
-        STOREV(v, p);
-        return;
-    }
-    union { vec v; float e[W]; } u;
-    u.v = v;
-    for (uint i = 0; i < W; i++) {
-        if (i < valid)
-            p[i] = u.e[i];
+#define ACCESS(T)                                                                                                       \
+    static vec load_##T(global const real_##T *p, uint valid, vec fill)                                                 \
+    {                                                                                                                   \
+        if (valid == W)                                                                                                 \
+            return LOADV_##T(p);                                                                                        \
+        union { vec v; float e[W]; } u;                                                                                 \
+        u.v = fill;                                                                                                     \
+        for (uint i = 0; i < W; i++) { /* constant bounds, so that u stays in registers */                              \
+            if (i < valid)                                                                                              \
+                u.e[i] = GET_##T(p + i);                                                                                \
+        }                                                                                                               \
+        return u.v;                                                                                                     \
+    }                                                                                                                   \
+    static void store_##T(global real_##T *p, uint valid, vec v)                                                        \
+    {                                                                                                                   \
+        if (valid == W) {                                                                                               \
+            STOREV_##T(v, p);                                                                                           \
+            return;                                                                                                     \
+        }                                                                                                               \
+        union { vec v; float e[W]; } u;                                                                                 \
+        u.v = v;                                                                                                        \
+        for (uint i = 0; i < W; i++) {                                                                                  \
+            if (i < valid)                                                                                              \
+                SET_##T(u.e[i], p + i);                                                                                 \
+        }                                                                                                               \
+    }                                                                                                                   \
+    INLINE vec load_tail_##T(global const real_##T *run, uint length, uint tail, vec fill)                              \
+    {                                                                                                                   \
+        if (length >= W)                                                                                                \
+            return select(fill, LOADV_##T(run + length - W), (ivec)(INDEXES >= (ivec)(W - (int)tail)));                 \
+        union { vec v; float e[W]; } u;                                                                                 \
+        u.v = fill;                                                                                                     \
+        for (uint i = 0; i < W; i++) {                                                                                  \
+            if (i < tail)                                                                                               \
+                u.e[i] = GET_##T(run + length - tail + i);                                                              \
+        }                                                                                                               \
+        return u.v;                                                                                                     \
     }
 #endif
+ACCESS(0)
+#if XT == 1 || YT == 1
+ACCESS(1)
+#endif
+#if XT == 2 || YT == 2
+ACCESS(2)
+#endif
+#define load      load_0
+#define store     store_0
+#define load_tail load_tail_0
+
+/* Those of x's type, and of y's. */
+typedef JOIN(real_, XT) xreal;
+typedef JOIN(real_, YT) yreal;
+#define LOADX(p)     JOIN(LOADV_, XT)(p)
+#define LOADY(p)     JOIN(LOADV_, YT)(p)
+#define GETX(p)      JOIN(GET_, XT)(p)
+#define load_x       JOIN(load_, XT)
+#define load_y       JOIN(load_, YT)
+#define store_x      JOIN(store_, XT)
+#define store_y      JOIN(store_, YT)
+#define load_tail_x  JOIN(load_tail_, XT)
+#define load_tail_y  JOIN(load_tail_, YT)
+#if XT == 0
+#define STREAMX(v, p) STREAMV(v, p)
+#else
+#define STREAMX(v, p) store_x(p, W, v)
+#endif
+
+/* ---- activations ------------------------------------------------------------------------------------------------ */
+
+#if ACT == 3 || ACT == 4
+/* exp(a) for a <= 0, within 2 ulp: 2^n·exp(r), |r| <= ln 2 / 2; n·0.693359375 is exact. NaN stays; below -104 it is 0 anyway. The power of
+ * two comes in two factors, for denormals. */
+static vec exp_of(vec a)
+{
+    const vec magic = (vec)(12582912.0f); /* 1.5·2^23: what is added to it is rounded to an integer, in its lowest bits */
+    a = select(a, (vec)(-104.0f), a < (vec)(-104.0f));
+    vec shifted = a * 1.44269504f + magic, n = shifted - magic;
+    vec r = (a - n * 0.693359375f) - n * -2.12194440e-4f;
+    vec p = (vec)(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = (p * (r * r) + r) + 1.0f;
+    ivec e = AS_INT(shifted) - 0x4b400000, half_of_e = e >> 1;
+    return p * AS_VEC((half_of_e + 127) << 23) * AS_VEC((e - half_of_e + 127) << 23);
 }
+
+/* 1/(1 + exp(-u)), and what is missing from it to 1, neither by a subtraction. A device's division may be off by 2.5 ulp: corrected once. */
+static vec sigmoid(vec u, vec *rest)
+{
+    vec e = exp_of(-fabs(u)), s = 1.0f + e, p = 1.0f / s;
+    p = p + p * (1.0f - s * p);
+    vec ep = e * p;
+    ivec negative = u < (vec)(0.0f);
+    *rest = select(ep, p, negative);
+    return select(p, ep, negative);
+}
+#endif
+
+#if ACT == 3
+static vec gelu_argument(vec t) { return 1.5957691216f * (t + 0.044715f * t * t * t); }
+#endif
+
+#if ACT == 1
+#define ACTIVATED(p, t) select(t, (vec)(0.0f), (t) <= (vec)(0.0f))
+#elif ACT == 2
+#define ACTIVATED(p, t) select((t) * (p)->factor, t, (t) > (vec)(0.0f))
+#elif ACT == 3 || ACT == 4
+static vec activated(vec t)
+{
+    vec rest;
+#if ACT == 3
+    return t * sigmoid(gelu_argument(t), &rest);
+#else
+    return t * sigmoid(t, &rest);
+#endif
+}
+#define ACTIVATED(p, t) activated(t)
+#else
+#define ACTIVATED(p, t) (t)
+#endif
+
+#if ACT == 1
+#define ACT_GRADIENT(p, t, g) select((vec)(0.0f), g, (t) > (vec)(0.0f))
+#elif ACT == 2
+#define ACT_GRADIENT(p, t, g) select((g) * (p)->factor, g, (t) > (vec)(0.0f))
+#elif ACT == 3 || ACT == 4
+/* g·act'(t). */
+static vec act_gradient(vec t, vec g)
+{
+    vec rest;
+#if ACT == 3
+    vec s = sigmoid(gelu_argument(t), &rest);
+    return g * (s + t * s * rest * (1.5957691216f * (1.0f + 3.0f * 0.044715f * t * t)));
+#else
+    vec s = sigmoid(t, &rest);
+    return g * (s + t * s * rest);
+#endif
+}
+#define ACT_GRADIENT(p, t, g) act_gradient(t, g)
+#endif
+
+/* What kernels have beside the norm's own arguments: parameters, and how they are passed on. */
+#if RES
+#define FORWARD_MORE        , global const xreal *z, global xreal *sum
+#define FORWARD_MORE_PASSED , z, sum
+#define OFFSET_FORWARD_MORE (z += p.z, sum += p.sum)
+#else
+#define FORWARD_MORE
+#define FORWARD_MORE_PASSED
+#define OFFSET_FORWARD_MORE
+#endif
+#if ACT || RES
+#define BACKWARD_MORE        , global const yreal *y, global const float *bias, global const xreal *z, global xreal *dz
+#define BACKWARD_MORE_PASSED , y, bias, z, dz
+#define OFFSET_BACKWARD_MORE (y += p.y, z += p.z, dz += p.dz)
+#else
+#define BACKWARD_MORE
+#define BACKWARD_MORE_PASSED
+#define OFFSET_BACKWARD_MORE
+#endif
 
 /* What a work-item keeps per group: in columns each component of a vector is a group of its own, elsewhere all are of one group. */
 #if defined(CLNORM_COLUMNS)
@@ -451,10 +660,14 @@ static acc share(const problem *p, acc value, uint merged, local acc *scratch)
 
 /* Writes a value of the groups that are there. */
 #if defined(CLNORM_COLUMNS)
-#define PUT(p, valid, value) store(p, valid, value)
+#define PUT(p, valid, value)  store(p, valid, value)
+#define THERE(p, valid)       load(p, valid, (vec)(0.0f))
 #else
-#define PUT(p, valid, value) (*(p) = (value))
+#define PUT(p, valid, value)  (*(p) = (value))
+#define THERE(p, valid)       (*(p))
 #endif
+/* A gradient of weights, added to what is there if flagged so. */
+#define PUT_GRADIENT(p, adds, at, valid, value) PUT(at, valid, (p)->flags & (adds) ? THERE(at, valid) + (value) : (value))
 
 #if defined(CLNORM_COLUMNS)
 /* Components i < valid: values[(at + i) % period / same]. */
@@ -509,9 +722,13 @@ static float get_weight(const problem *p, global const float *values, ulong g, u
 }
 #endif
 
-/* The statistics that a call normalizes by: mean m + c, rstd. */
+/* The statistics that a call normalizes by: mean m + c, rstd. With an activation also what makes the value before it of x in backward,
+ * ((x - m) - c)·a + b; in rows a = rstd and b = 0, for weights come with the elements. */
 typedef struct {
     acc m, c, rstd;
+#if ACT
+    acc a, b;
+#endif
 } source;
 
 /* The statistics of all values of statistics group g → statistics, state, mean, var, rstd as flagged. */
@@ -576,9 +793,9 @@ static sums backward_finish(const problem *p, ulong g, uint valid, dots t, acc r
         PUT(out + 3 * p->stats, valid, r.dyx);
     }
     if (p->flags & WRITE_DWEIGHT)
-        PUT(dweight + p->dweight + g, valid, r.dyx);
+        PUT_GRADIENT(p, ADD_DWEIGHT, dweight + p->dweight + g, valid, r.dyx);
     if (p->flags & WRITE_DBIAS)
-        PUT(dbias + p->dbias + g, valid, r.dy);
+        PUT_GRADIENT(p, ADD_DBIAS, dbias + p->dbias + g, valid, r.dy);
     return r;
 }
 
@@ -748,24 +965,6 @@ static uint valid_of(const problem *p, const tile *t, uint k)
     return k < t->span;
 }
 
-/* A vector with the last `tail` elements of a run; the others are fill. */
-INLINE vec load_tail(global const float *run, uint length, uint tail, vec fill)
-{
-#if W == 1
-    return fill;
-#else
-    if (length >= W)
-        return select(fill, LOADV(run + length - W), (ivec)(INDEXES >= (ivec)(W - (int)tail)));
-    union { vec v; float e[W]; } u;
-    u.v = fill;
-    for (uint i = 0; i < W; i++) { /* constant bounds, so that u stays in registers */
-        if (i < tail)
-            u.e[i] = run[length - tail + i];
-    }
-    return u.v;
-#endif
-}
-
 /* How far a work-item has come: the next vector of the run at `at`. */
 typedef struct {
     ulong at, runs;
@@ -809,7 +1008,7 @@ INLINE void add_about(vec x, vec pivot, vec *s, vec *q)
 }
 
 /* Σ(x − pivot) and Σ(x − pivot)² over the next BLOCK chains; returns the number of values. */
-INLINE uint sums_about(const tile *t, cursor *c, global const float *x, float pivot, float *s_out, float *q_out)
+INLINE uint sums_about(const tile *t, cursor *c, global const xreal *x, float pivot, float *s_out, float *q_out)
 {
     vec s2 = (vec)(0.0f), q2 = (vec)(0.0f), about = (vec)(pivot);
     uint n = 0;
@@ -817,23 +1016,23 @@ INLINE uint sums_about(const tile *t, cursor *c, global const float *x, float pi
         vec s1 = (vec)(0.0f), q1 = (vec)(0.0f);
         for (uint k1 = 0; k1 < CHAINS && c->runs > 0; k1++) {
             vec s = (vec)(0.0f), q = (vec)(0.0f);
-            global const float *run = x + c->at, *from = run + t->start + c->vector * t->step;
+            global const xreal *run = x + c->at, *from = run + t->start + c->vector * t->step;
             int ends;
             uint vectors = chain_of(t, c, &ends);
             if (UNROLL && vectors == CHAIN) {
                 for (uint k = 0; k < CHAIN; k++) {
                     PREFETCH(from + k * t->step + t->ahead);
-                    add_about(LOADV(from + k * t->step), about, &s, &q);
+                    add_about(LOADX(from + k * t->step), about, &s, &q);
                 }
             } else {
                 for (uint k = 0; k < vectors; k++) {
                     PREFETCH(from + k * t->step + t->ahead);
-                    add_about(LOADV(from + k * t->step), about, &s, &q);
+                    add_about(LOADX(from + k * t->step), about, &s, &q);
                 }
             }
             n += vectors * W;
             if (ends && t->tail > 0) {
-                add_about(load_tail(run, t->length, t->tail, about), about, &s, &q);
+                add_about(load_tail_x(run, t->length, t->tail, about), about, &s, &q);
                 n += t->tail;
             }
             chain_done(t, c, vectors, ends);
@@ -849,44 +1048,67 @@ INLINE uint sums_about(const tile *t, cursor *c, global const float *x, float pi
 }
 
 /* Near the mean of the next values, and exactly the value itself if they are all equal. */
-INLINE float pivot_of(const tile *t, const cursor *c, global const float *x)
+INLINE float pivot_of(const tile *t, const cursor *c, global const xreal *x)
 {
-    global const float *from = x + c->at + t->start + c->vector * t->step;
+    global const xreal *from = x + c->at + t->start + c->vector * t->step;
     uint vectors = t->vectors - c->vector;
     if (vectors == 0)
-        return x[c->at + t->length - t->tail];
-    float x0 = *from;
+        return GETX(x + c->at + t->length - t->tail);
+    float x0 = GETX(from);
     uint used = 1; /* a power of two: divisions by it are exact */
     while (used * W < PIVOT_ELEMENTS && used * 2 <= vectors)
         used *= 2;
     vec s = (vec)(0.0f);
     for (uint k = 0; k < used; k++)
-        s += LOADV(from + k * t->step) - (vec)(x0);
+        s += LOADX(from + k * t->step) - (vec)(x0);
     return x0 + SUM(s) / (float)(used * W);
 }
 
+#if RES == 2
+/* sum = x + z, rounded, of a work-item's next BLOCK chains, which it then reads from the cache. sum may be x or z. */
+INLINE void add_block(const tile *t, cursor c, global const xreal *x, global const xreal *z, global xreal *sum)
+{
+    for (uint k = 0; k < BLOCK && c.runs > 0; k++) {
+        ulong from = c.at + t->start + c.vector * t->step, rest = c.at + t->length - t->tail;
+        int ends;
+        uint vectors = chain_of(t, &c, &ends);
+        for (uint j = 0; j < vectors; j++, from += t->step)
+            store_x(sum + from, W, LOADX(x + from) + LOADX(z + from));
+        if (ends && t->tail > 0)
+            store_x(sum + rest, t->tail, load_x(x + rest, t->tail, (vec)(0.0f)) + load_x(z + rest, t->tail, (vec)(0.0f)));
+        chain_done(t, &c, vectors, ends);
+    }
+}
+#endif
+
 /* The moments of a tile's groups, `span` of them where it is full. A block whose pivot turns out far from its mean (an outlier) is read
- * again, from the cache. */
-INLINE void moments_of(const problem *p, const tile *t, uint span, global const float *x, moments *total)
+ * again, from the cache. With a residual before the norm they are those of the sum. */
+INLINE void moments_of(const problem *p, const tile *t, uint span, global const xreal *x, moments *total FORWARD_MORE)
 {
     int uncentred = (p->flags & UNCENTRED) != 0;
     FOR_SPAN(k, 0, span) {
-        moments sum = moments_none();
+        moments all = moments_none();
         cursor c = cursor_of(t, k);
         while (k < t->span && c.runs > 0) {
             cursor start = c;
-            float pivot = uncentred ? 0.0f : pivot_of(t, &c, x), s, q;
-            uint n = sums_about(t, &c, x, pivot, &s, &q);
+#if RES == 2
+            add_block(t, c, x, z, sum);
+            global const xreal *values = sum;
+#else
+            global const xreal *values = x;
+#endif
+            float pivot = uncentred ? 0.0f : pivot_of(t, &c, values), s, q;
+            uint n = sums_about(t, &c, values, pivot, &s, &q);
             for (int again = 0; again < 2 && !uncentred && pivot_is_far(n, s, q); again++) {
                 pivot += s / (float)n;
                 c = start;
-                n = sums_about(t, &c, x, pivot, &s, &q);
+                n = sums_about(t, &c, values, pivot, &s, &q);
             }
             if (uncentred)
                 s = 0.0f;
-            sum = moments_merge(sum, moments_about(pivot, n, s, q));
+            all = moments_merge(all, moments_about(pivot, n, s, q));
         }
-        total[k] = sum;
+        total[k] = all;
     }
 }
 #else
@@ -979,11 +1201,11 @@ static uint valid_of(const problem *p, const tile *t, uint k)
 /* Rows that are added up before the sums in memory are touched. Where a span is wide, its rows are read in the memory's order. */
 #define AT_ONCE (SPAN == 1 ? CHAIN : 1u)
 
-INLINE void add_rows(global const float *x, ulong stride, uint rows, uint valid, acc pivot, acc *s_out, acc *q_out)
+INLINE void add_rows(global const xreal *x, ulong stride, uint rows, uint valid, acc pivot, acc *s_out, acc *q_out)
 {
     acc s = (acc)(0.0f), q = (acc)(0.0f);
     for (uint r = 0; r < rows; r++) {
-        acc d = load(x + r * stride, valid, pivot) - pivot;
+        acc d = load_x(x + r * stride, valid, pivot) - pivot;
         s += d;
         q += d * d;
     }
@@ -1002,7 +1224,7 @@ INLINE void carry(uint from, uint end, acc *s, acc *q, acc *s_to, acc *q_to)
 }
 
 /* Σ(x − pivot) and Σ(x − pivot)² of vectors from to below end over rows rows at x. */
-INLINE void sums_about(const problem *p, const tile *t, uint from, uint end, global const float *x, uint rows,
+INLINE void sums_about(const problem *p, const tile *t, uint from, uint end, global const xreal *x, uint rows,
                        const acc *pivot, acc *s2, acc *q2)
 {
     acc s1[SPAN], q1[SPAN], s[SPAN], q[SPAN];
@@ -1011,7 +1233,7 @@ INLINE void sums_about(const problem *p, const tile *t, uint from, uint end, glo
         s[k] = q[k] = s1[k] = q1[k] = s2[k] = q2[k] = (acc)(0.0f);
     for (uint row = 0; row < rows;) {
         uint n = min(rows - row, AT_ONCE);
-        global const float *at = x + row * t->stride;
+        global const xreal *at = x + row * t->stride;
         if (UNROLL && n == AT_ONCE) {
             FOR_SPAN(k, from, full) {
                 PREFETCH(at + k * t->step + t->ahead);
@@ -1032,26 +1254,26 @@ INLINE void sums_about(const problem *p, const tile *t, uint from, uint end, glo
 }
 
 /* Near the mean of the first rows, and exactly the value itself if they are all equal. */
-INLINE acc pivot_of(global const float *x, ulong stride, uint rows, uint valid)
+INLINE acc pivot_of(global const xreal *x, ulong stride, uint rows, uint valid)
 {
-    acc x0 = load(x, valid, (vec)(0.0f)), s = (acc)(0.0f);
+    acc x0 = load_x(x, valid, (vec)(0.0f)), s = (acc)(0.0f);
     uint used = 1; /* a power of two: divisions by it are exact */
     while (used < PIVOT_ELEMENTS && used * 2 <= rows)
         used *= 2;
     for (uint k = 1; k < used; k++)
-        s += load(x + k * stride, valid, x0) - x0;
+        s += load_x(x + k * stride, valid, x0) - x0;
     return x0 + s / (float)used;
 }
 
 /* The moments of a tile. A block whose pivot turns out far from its mean (an outlier) is read again, from the cache. */
-INLINE void moments_of(const problem *p, const tile *t, uint span, global const float *x, moments *total)
+INLINE void moments_of(const problem *p, const tile *t, uint span, global const xreal *x, moments *total FORWARD_MORE)
 {
     FOR_SPAN(k, 0, span)
         total[k] = moments_none();
     for (ulong row = 0; row < t->runs; row += BLOCK * CHAIN) {
         acc pivot[SPAN], s[SPAN], q[SPAN];
         uint rows = (uint)min(t->runs - row, (ulong)(BLOCK * CHAIN));
-        global const float *at = x + t->at + row * t->stride;
+        global const xreal *at = x + t->at + row * t->stride;
         FOR_SPAN(k, 0, t->span)
             pivot[k] = pivot_of(at + k * t->step, t->stride, rows, valid_of(p, t, k));
         sums_about(p, t, 0, t->span, at, rows, pivot, s, q);
@@ -1068,31 +1290,32 @@ INLINE void moments_of(const problem *p, const tile *t, uint span, global const 
 
 /* forward_statistics: the moments of each part of each group → partials f32[parts][7][groups]: n (2), m, s (2), var (2).
  * One work-group a part (segments) or a part and tile of columns. Reads x once: 4 bytes an element. */
-kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_statistics)(problem arguments, global const float *x,
-                                                                                       global float *partials)
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_statistics)(problem arguments, global const xreal *x,
+                                                                                       global float *partials FORWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_FORWARD_MORE;
     local moments scratch[WG];
     uint part;
     ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * MOMENTS_PLANES * p.plane;
     tile t = tile_of(&p, id, part);
     moments total[SPAN];
     for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
-        moments_of(&p, &t, p.span, x + p.x, total);
+        moments_of(&p, &t, p.span, x + p.x, total FORWARD_MORE_PASSED);
         FOR_SPAN(k, 0, p.span) {
-            moments sum = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
+            moments all = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &t, k);
             if (PLACE(&p) < MERGED(&p) && valid > 0) {
                 ulong plane = plane_of(&p, &t);
                 global float *out = partials + planes + group_of(&t, k);
-                float2 n = count_split(sum.n);
+                float2 n = count_split(all.n);
                 PUT(out, valid, (acc)(n.x));
                 PUT(out + plane, valid, (acc)(n.y));
-                PUT(out + 2 * plane, valid, sum.m);
-                PUT(out + 3 * plane, valid, sum.s.hi);
-                PUT(out + 4 * plane, valid, sum.s.lo);
-                PUT(out + 5 * plane, valid, sum.var.hi);
-                PUT(out + 6 * plane, valid, sum.var.lo);
+                PUT(out + 2 * plane, valid, all.m);
+                PUT(out + 3 * plane, valid, all.s.hi);
+                PUT(out + 4 * plane, valid, all.s.lo);
+                PUT(out + 5 * plane, valid, all.var.hi);
+                PUT(out + 6 * plane, valid, all.var.lo);
             }
         }
         if (passes > 1) {
@@ -1124,6 +1347,14 @@ static source source_of(const problem *p, ulong g, uint valid, global const floa
     return s;
 }
 
+#if ACT
+#define BIAS_MORE        , global const float *bias
+#define BIAS_MORE_PASSED , bias
+#else
+#define BIAS_MORE
+#define BIAS_MORE_PASSED
+#endif
+
 /* Weight and bias of group g; those of rows come with the elements. */
 #ifdef CLNORM_ROWS
 #define WEIGHT_OF(p, weight, g, valid) 1.0f
@@ -1153,12 +1384,18 @@ static forward_factors fold_forward(const problem *p, ulong g, uint valid, sourc
  * WEIGHTED_SUMS, of h = weight·dy: q = −rstd·rstd·mean(h·x̂), r = −rstd·mean(h), and 0 if no mean was taken off. */
 typedef struct {
     acc m, c, f, q, r;
+#if ACT
+    acc b; /* the norm's bias */
+#endif
 } backward_factors;
 
 static backward_factors fold_backward(const problem *p, ulong g, uint valid, source s, sums t, acc count,
-                                      global const float *weight)
+                                      global const float *weight BIAS_MORE)
 {
     backward_factors b;
+#if ACT
+    b.b = BIAS_OF(p, bias, g, valid);
+#endif
     b.m = s.m;
     b.c = s.c;
     b.f = s.rstd * WEIGHT_OF(p, weight, g, valid);
@@ -1177,6 +1414,33 @@ static forward_factors fold_frozen(const problem *p, ulong g, uint valid, source
     f.b = (acc)(-0.0f);
     return f;
 }
+
+#if ACT
+/* Completes the source of a backward that works out the value before the activation again. */
+static source with_factors(const problem *p, ulong g, uint valid, source s, global const float *weight, global const float *bias)
+{
+    source t = s;
+    t.a = s.rstd * WEIGHT_OF(p, weight, g, valid);
+    t.b = BIAS_OF(p, bias, g, valid);
+    return t;
+}
+#define WITH_FACTORS(p, g, valid, s) with_factors(p, g, valid, s, weight, bias)
+#else
+#define WITH_FACTORS(p, g, valid, s) (s)
+#endif
+
+/* What the activation leaves of g = dy, at element i of the tensors with x's value v = (x - m) - c: g·act'(v·a + b [+ z]), or by the sign
+ * of y. LOAD_X and LOAD_Y read elements like v's. */
+#if ACT && RES == 1
+#define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) \
+    ACT_GRADIENT(p, (p)->flags & BY_Y ? LOAD_Y(y) : (v) * (a) + (b) + LOAD_X(z), g)
+#elif ACT
+#define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) ACT_GRADIENT(p, (p)->flags & BY_Y ? LOAD_Y(y) : (v) * (a) + (b), g)
+#else
+#define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) (g)
+#endif
+/* x need not be there: with frozen statistics, or where only Σdy is asked for. */
+#define X_IF_THERE(p, x, fill) (PLAIN || (p)->flags & HAS_X ? (x) : (fill))
 
 /* Where a work-item keeps the factors of its tile's groups for backward: itself; or a team of rows' has them in local memory, where its
  * first work-item puts them, so that many rows take no registers. A work-group has WG of them at most. */
@@ -1197,43 +1461,64 @@ static forward_factors fold_frozen(const problem *p, ulong g, uint valid, source
  * the last components, where the row is long enough for that; others may not touch their neighbours' elements. */
 #define TAKES_BACK(valid, length) (WG == 1 && (valid) < W && (length) >= W)
 
-INLINE vec get_part(global const float *row, uint i, uint valid, uint length, vec fill)
-{
-    return TAKES_BACK(valid, length) ? load_tail(row, length, valid, fill) : load(row + i, valid, fill);
-}
-
-INLINE void put_part(global float *row, uint i, uint valid, uint length, vec v)
-{
 #if W > 1
-    if (TAKES_BACK(valid, length)) {
-        global float *at = row + length - W;
-        STOREV(select(LOADV(at), v, (ivec)(INDEXES >= (ivec)(W - (int)valid))), at);
-        return;
+#define PUT_BACK(T)                                                                                                     \
+    if (TAKES_BACK(valid, length)) {                                                                                    \
+        global real_##T *at = row + length - W;                                                                         \
+        STOREV_##T(select(LOADV_##T(at), v, (ivec)(INDEXES >= (ivec)(W - (int)valid))), at);                            \
+        return;                                                                                                         \
     }
+#else
+#define PUT_BACK(T)
 #endif
-    store(row + i, valid, v);
-}
+#define PARTS(T)                                                                                                        \
+    INLINE vec get_part_##T(global const real_##T *row, uint i, uint valid, uint length, vec fill)                      \
+    {                                                                                                                   \
+        return TAKES_BACK(valid, length) ? load_tail_##T(row, length, valid, fill) : load_##T(row + i, valid, fill);    \
+    }                                                                                                                   \
+    INLINE void put_part_##T(global real_##T *row, uint i, uint valid, uint length, vec v)                              \
+    {                                                                                                                   \
+        PUT_BACK(T)                                                                                                     \
+        store_##T(row + i, valid, v);                                                                                   \
+    }
+PARTS(0)
+#if XT == 1 || YT == 1
+PARTS(1)
+#endif
+#if XT == 2 || YT == 2
+PARTS(2)
+#endif
+#define get_part   get_part_0
+#define put_part   put_part_0
+#define get_part_x JOIN(get_part_, XT)
+#define get_part_y JOIN(get_part_, YT)
+#define put_part_x JOIN(put_part_, XT)
+#define put_part_y JOIN(put_part_, YT)
 
-INLINE vec normalized_part(const problem *p, forward_factors f, global const float *x, global const float *weight,
-                           global const float *bias, uint i, uint valid, uint length)
+INLINE vec normalized_part(const problem *p, forward_factors f, global const xreal *x, global const float *weight,
+                           global const float *bias, uint i, uint valid, uint length FORWARD_MORE)
 {
     vec a = (vec)(f.a), b = (vec)(f.b);
     if (p->flags & HAS_WEIGHT)
         a *= get_part(weight, i, valid, length, (vec)(0.0f));
     if (p->flags & HAS_BIAS)
         b = get_part(bias, i, valid, length, (vec)(0.0f));
-    return ((get_part(x, i, valid, length, (vec)(0.0f)) - (vec)(f.m)) - (vec)(f.c)) * a + b;
+    vec t = ((get_part_x(x, i, valid, length, (vec)(0.0f)) - (vec)(f.m)) - (vec)(f.c)) * a + b;
+#if RES == 1
+    t += get_part_x(z, i, valid, length, (vec)(0.0f));
+#endif
+    return ACTIVATED(p, t);
 }
 
 /* Rows that are not whole aligned vectors go past the cache only if they are long: their ends are stored one by one. */
 #define LONG_ROW 512u
 
 /* y may be x. */
-INLINE void forward_row(const problem *p, const tile *t, forward_factors f, global const float *x, global float *y,
-                        global const float *weight, global const float *bias)
+INLINE void forward_row(const problem *p, const tile *t, forward_factors f, global const xreal *x, global yreal *y,
+                        global const float *weight, global const float *bias FORWARD_MORE)
 {
     uint i = t->start, length = t->length;
-#if WG == 1 && W > 1
+#if WG == 1 && W > 1 && PLAIN
     if ((p->flags & STREAM) && (length >= LONG_ROW || (length % W == 0 && MISALIGNED(y) == 0))) {
         for (; i < MISALIGNED(y); i++) {
             float a = p->flags & HAS_WEIGHT ? f.a * weight[i] : f.a;
@@ -1244,9 +1529,10 @@ INLINE void forward_row(const problem *p, const tile *t, forward_factors f, glob
     }
 #endif
     for (; i + W <= length; i += t->step)
-        STOREV(normalized_part(p, f, x, weight, bias, i, W, length), y + i);
+        store_y(y + i, W, normalized_part(p, f, x, weight, bias, i, W, length FORWARD_MORE_PASSED));
     if (i < length)
-        put_part(y, i, length - i, length, normalized_part(p, f, x, weight, bias, i, length - i, length));
+        put_part_y(y, i, length - i, length,
+                   normalized_part(p, f, x, weight, bias, i, length - i, length FORWARD_MORE_PASSED));
 }
 
 /* Where the weights of row g begin, from where a part of it begins. */
@@ -1255,12 +1541,16 @@ static ulong weights_at(const problem *p, const tile *t, ulong g)
     return (p->cycle == 1 ? 0 : g % p->cycle * p->inners) + t->from;
 }
 
-INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
-                         global const float *weight, global const float *bias)
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const xreal *x, global yreal *y,
+                         global const float *weight, global const float *bias FORWARD_MORE)
 {
     FOR_SPAN(k, 0, t->runs > 0 ? t->span : 0) {
         ulong at = t->at + k * t->next, w = weights_at(p, t, group_of(t, k));
+#if RES
+        forward_row(p, t, f[k], x + at, y + at, weight + p->weight + w, bias + p->bias + w, z + at, sum);
+#else
         forward_row(p, t, f[k], x + at, y + at, weight + p->weight + w, bias + p->bias + w);
+#endif
     }
 }
 
@@ -1280,8 +1570,8 @@ INLINE void gather(global float *to, ulong plane, uint i, uint valid, uint lengt
 /* dx of rows from to below end, which have the same weights: of `vectors` vectors, a step apart, from the i-th element on, of `valid`
  * elements; and what they add to the gradients of these weights → gathered, two pairs in planes. dx may be dy. */
 INLINE void backward_piece(const problem *p, const tile *t, FACTORS_SPACE const backward_factors *b, uint from, uint end,
-                           global const float *x, global const float *dy, global float *dx, global const float *weight,
-                           global float *gathered, uint i, uint vectors, uint valid, int stream)
+                           global const xreal *x, global const yreal *dy, global xreal *dx, global const float *weight,
+                           global float *gathered, uint i, uint vectors, uint valid, int stream BACKWARD_MORE)
 {
     vec dw[PIECE], db[PIECE];
     for (uint j = 0; j < vectors; j++)
@@ -1291,15 +1581,33 @@ INLINE void backward_piece(const problem *p, const tile *t, FACTORS_SPACE const 
         vec m = (vec)(b[k].m), c = (vec)(b[k].c), f = (vec)(b[k].f), q = (vec)(b[k].q), r = (vec)(b[k].r);
         for (uint j = 0; j < vectors; j++) {
             uint e = i + j * t->step;
-            vec g = get_part(dy + at, e, valid, t->length, (vec)(0.0f)), w = f;
-            vec d = (get_part(x + at, e, valid, t->length, (vec)(0.0f)) - m) - c;
+            vec g = get_part_y(dy + at, e, valid, t->length, (vec)(0.0f)), w = f;
+            vec d = (X_IF_THERE(p, get_part_x(x + at, e, valid, t->length, (vec)(0.0f)), m) - m) - c;
             if (p->flags & HAS_WEIGHT)
                 w *= get_part(weight, e, valid, t->length, (vec)(0.0f));
-            vec out = g * w + (d * q + r);
+#if ACT
+            vec b_e = p->flags & HAS_BIAS ? get_part(bias, e, valid, t->length, (vec)(0.0f)) : (vec)(b[k].b);
+#define LOAD_X(from) get_part_x(from + at, e, valid, t->length, (vec)(0.0f))
+#define LOAD_Y(from) get_part_y(from + at, e, valid, t->length, (vec)(0.0f))
+            g = DY_OF(p, g, d, w, b_e, LOAD_X, LOAD_Y);
+#undef LOAD_X
+#undef LOAD_Y
+#endif
+            vec out = p->flags & FROZEN ? g * w : g * w + (d * q + r);
+            if (p->flags & ADD_DX)
+                out += get_part_x(dx + at, e, valid, t->length, (vec)(0.0f));
             if (stream)
-                STREAMV(out, dx + at + e);
-            else
-                put_part(dx + at, e, valid, t->length, out);
+                STREAMX(out, dx + at + e);
+            else if (PLAIN || p->flags & WRITE_DX)
+                put_part_x(dx + at, e, valid, t->length, out);
+#if RES == 1
+            if (p->flags & WRITE_DZ) {
+                vec there = (vec)(0.0f);
+                if (p->flags & ADD_DZ)
+                    there = get_part_x(dz + at, e, valid, t->length, there);
+                put_part_x(dz + at, e, valid, t->length, p->flags & ADD_DZ ? there + g : g);
+            }
+#endif
             db[j] += g;
             dw[j] += g * d * f;
         }
@@ -1314,33 +1622,83 @@ INLINE void backward_piece(const problem *p, const tile *t, FACTORS_SPACE const 
 }
 
 /* The rows of a tile, in chains of rows with the same weights. */
-INLINE void backward_tile(const problem *p, const tile *t, FACTORS_SPACE const backward_factors *b, global const float *x,
-                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
+INLINE void backward_tile(const problem *p, const tile *t, FACTORS_SPACE const backward_factors *b, global const xreal *x,
+                          global const yreal *dy, global xreal *dx, global const float *weight, global float *gathered BACKWARD_MORE)
 {
     uint chain = p->cycle == 1 ? CHAIN : 1u;
-    int stream = WG == 1 && (p->flags & STREAM) && MISALIGNED(dx + t->at) == 0 && (t->length % W == 0 || t->span == 1);
+    int stream = PLAIN && WG == 1 && (p->flags & STREAM) && MISALIGNED(dx + t->at) == 0 && (t->length % W == 0 || t->span == 1);
     for (uint from = 0; t->runs > 0 && from < t->span; from += chain) {
         ulong at = weights_at(p, t, group_of(t, from));
         uint end = min(from + chain, t->span), i = t->start, left = t->vectors;
         global const float *w = weight + p->weight + at;
         global float *to = gathered + at;
+#if ACT
+        global const float *bias_all = bias;
+        bias = bias_all + p->bias + at;
+#endif
         for (; left >= PIECE; left -= PIECE, i += PIECE * t->step) {
             if (stream)
-                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 1);
+                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 1 BACKWARD_MORE_PASSED);
             else
-                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 0);
+                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 0 BACKWARD_MORE_PASSED);
         }
         if (left > 0)
-            backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, left, W, stream);
+            backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, left, W, stream BACKWARD_MORE_PASSED);
         if (t->tail > 0)
-            backward_piece(p, t, b, from, end, x, dy, dx, w, to, t->length - t->tail, 1, t->tail, 0);
+            backward_piece(p, t, b, from, end, x, dy, dx, w, to, t->length - t->tail, 1, t->tail, 0 BACKWARD_MORE_PASSED);
+#if ACT
+        bias = bias_all;
+#endif
     }
 }
-#elif defined(CLNORM_SEGMENTS)
+#else
+/* y, and dx and dz, of the vector at element i, of `valid` elements, with the factors of its elements: what is not plain goes this way. */
+#if !PLAIN
+INLINE void forward_vector(const problem *p, ulong i, uint valid, vec m, vec c, vec a, vec b, global const xreal *x,
+                           global yreal *y FORWARD_MORE)
+{
+    vec t = ((load_x(x + i, valid, m) - m) - c) * a + b;
+#if RES == 1
+    t += load_x(z + i, valid, (vec)(0.0f));
+#endif
+    store_y(y + i, valid, ACTIVATED(p, t));
+}
+#endif
+
+INLINE void backward_vector(const problem *p, ulong i, uint valid, const backward_factors *b, global const xreal *x,
+                            global const yreal *dy, global xreal *dx BACKWARD_MORE)
+{
+    vec m = (vec)(b->m), g = load_y(dy + i, valid, (vec)(0.0f));
+    vec d = ((p->flags & HAS_X ? load_x(x + i, valid, m) : m) - m) - (vec)(b->c);
+#if ACT
+#define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+    g = DY_OF(p, g, d, (vec)(b->f), (vec)(b->b), LOAD_X, LOAD_Y);
+#undef LOAD_X
+#undef LOAD_Y
+#endif
+    vec out = g * (vec)(b->f);
+    if (!(p->flags & FROZEN))
+        out += d * (vec)(b->q) + (vec)(b->r);
+    if (p->flags & ADD_DX)
+        out += load_x(dx + i, valid, (vec)(0.0f));
+    if (p->flags & WRITE_DX)
+        store_x(dx + i, valid, out);
+#if RES == 1
+    if (p->flags & ADD_DZ)
+        g += load_x(dz + i, valid, (vec)(0.0f));
+    if (p->flags & WRITE_DZ)
+        store_x(dz + i, valid, g);
+#endif
+}
+#endif
+
+#if defined(CLNORM_SEGMENTS) && !defined(CLNORM_ROWS)
 #define NORMALIZED(x, type, f) ((((x) - (type)((f).m)) - (type)((f).c)) * (type)((f).a) + (type)((f).b))
 #define GRADIENT(g, x, type, b) \
     ((g) * (type)((b).f) + ((((x) - (type)((b).m)) - (type)((b).c)) * (type)((b).q) + (type)((b).r)))
 
+#if PLAIN
 #if WG == 1 && W > 1
 /* A work-item that is alone takes the runs of neighbouring groups as one stretch of memory, so that its vectors are aligned (for stores
  * past the cache) whatever the runs' length; a vector may have the end of one group and the beginning of the next.
@@ -1426,12 +1784,29 @@ static void backward_run(const problem *p, const tile *t, backward_factors b, gl
         dx[i] = GRADIENT(dy[i], x[i], float, b);
 }
 
+#endif
+
+/* Calls VECTOR(element, valid) for this work-item's vectors of a run that begins at element `at`. */
+#define FOR_RUN(t, at, VECTOR)                                                                                          \
+    for (uint j = 0; j < (t)->vectors; j++)                                                                             \
+        VECTOR((at) + (t)->start + j * (t)->step, W);                                                                   \
+    if ((t)->tail > 0)                                                                                                  \
+        VECTOR((at) + (t)->length - (t)->tail, (t)->tail);
+
 /* The runs of a tile, neighbours in memory one after another. */
-INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
-                         global const float *weight, global const float *bias)
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const xreal *x, global yreal *y,
+                         global const float *weight, global const float *bias FORWARD_MORE)
 {
     for (ulong run = 0; run < t->runs; run++) {
         ulong at = t->at + run * t->stride;
+#if !PLAIN
+#define VECTOR(i, valid)                                                                                                \
+    forward_vector(p, i, valid, (vec)(f[k].m), (vec)(f[k].c), (vec)(f[k].a), (vec)(f[k].b), x, y FORWARD_MORE_PASSED)
+        FOR_SPAN(k, 0, t->span) {
+            FOR_RUN(t, at + k * t->next, VECTOR)
+        }
+#undef VECTOR
+#else
 #if WG == 1 && W > 1
         if (t->length >= W) {
             forward_stretch(p, t, f, x + at, y + at);
@@ -1440,14 +1815,24 @@ INLINE void forward_tile(const problem *p, const tile *t, const forward_factors 
 #endif
         FOR_SPAN(k, 0, t->span)
             forward_run(p, t, f[k], x + at + k * t->next, y + at + k * t->next);
+#endif
     }
 }
 
-INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const float *x,
-                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
+INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const xreal *x,
+                          global const yreal *dy, global xreal *dx, global const float *weight, global float *gathered BACKWARD_MORE)
 {
     for (ulong run = 0; run < t->runs; run++) {
         ulong at = t->at + run * t->stride;
+        if (!PLAIN || p->flags & ADD_DX) {
+#define VECTOR(i, valid) backward_vector(p, i, valid, &b[k], x, dy, dx BACKWARD_MORE_PASSED)
+            FOR_SPAN(k, 0, t->span) {
+                FOR_RUN(t, at + k * t->next, VECTOR)
+            }
+#undef VECTOR
+            continue;
+        }
+#if PLAIN
 #if WG == 1 && W > 1
         if (t->length >= W) {
             backward_stretch(p, t, b, x + at, dy + at, dx + at);
@@ -1456,9 +1841,11 @@ INLINE void backward_tile(const problem *p, const tile *t, const backward_factor
 #endif
         FOR_SPAN(k, 0, t->span)
             backward_run(p, t, b[k], x + at + k * t->next, dy + at + k * t->next, dx + at + k * t->next);
+#endif
     }
 }
-#else
+#elif defined(CLNORM_COLUMNS)
+#if PLAIN
 /* Stores past the cache need vectors that are aligned in every row. */
 static int may_stream(const problem *p, const tile *t, global const float *y)
 {
@@ -1467,11 +1854,21 @@ static int may_stream(const problem *p, const tile *t, global const float *y)
 
 #define NORMALIZED(x, f)  ((((x) - (f).m) - (f).c) * (f).a + (f).b)
 #define GRADIENT(g, x, b) ((g) * (b).f + ((((x) - (b).m) - (b).c) * (b).q + (b).r))
+#endif
 
 /* The rows of a tile; y may be x. */
-INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
-                         global const float *weight, global const float *bias)
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const xreal *x, global yreal *y,
+                         global const float *weight, global const float *bias FORWARD_MORE)
 {
+#if !PLAIN
+    for (ulong row = 0; row < t->runs; row++) {
+        ulong at = t->at + row * t->stride;
+        FOR_SPAN(k, 0, t->full)
+            forward_vector(p, at + k * t->step, W, f[k].m, f[k].c, f[k].a, f[k].b, x, y FORWARD_MORE_PASSED);
+        FOR_SPAN(k, t->full, t->span)
+            forward_vector(p, at + k * t->step, valid_of(p, t, k), f[k].m, f[k].c, f[k].a, f[k].b, x, y FORWARD_MORE_PASSED);
+    }
+#else
     int stream = may_stream(p, t, y);
     for (ulong row = 0; row < t->runs; row++) {
         global const float *from = x + t->at + row * t->stride;
@@ -1488,12 +1885,24 @@ INLINE void forward_tile(const problem *p, const tile *t, const forward_factors 
             store(to + k * t->step, valid, NORMALIZED(load(from + k * t->step, valid, (vec)(0.0f)), f[k]));
         }
     }
+#endif
 }
 
 /* Likewise; dx may be dy. */
-INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const float *x,
-                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
+INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const xreal *x,
+                          global const yreal *dy, global xreal *dx, global const float *weight, global float *gathered BACKWARD_MORE)
 {
+    if (!PLAIN || p->flags & ADD_DX) {
+        for (ulong row = 0; row < t->runs; row++) {
+            ulong at = t->at + row * t->stride;
+            FOR_SPAN(k, 0, t->full)
+                backward_vector(p, at + k * t->step, W, &b[k], x, dy, dx BACKWARD_MORE_PASSED);
+            FOR_SPAN(k, t->full, t->span)
+                backward_vector(p, at + k * t->step, valid_of(p, t, k), &b[k], x, dy, dx BACKWARD_MORE_PASSED);
+        }
+        return;
+    }
+#if PLAIN
     int stream = may_stream(p, t, dx);
     for (ulong row = 0; row < t->runs; row++) {
         ulong at = t->at + row * t->stride;
@@ -1512,15 +1921,17 @@ INLINE void backward_tile(const problem *p, const tile *t, const backward_factor
                   GRADIENT(load(g + k * t->step, valid, (vec)(0.0f)), load(v + k * t->step, valid, (vec)(0.0f)), b[k]));
         }
     }
+#endif
 }
 #endif
 
 /* forward_apply: y = ((x − m) − c)·a + b with a = rstd·weight. Reads x, writes y: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply)(
-    problem arguments, global const float *x, global float *y, global const float *mean, global const float *resid,
-    global const float *scale, global const float *weight, global const float *bias)
+    problem arguments, global const xreal *x, global yreal *y, global const float *mean, global const float *resid,
+    global const float *scale, global const float *weight, global const float *bias FORWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_FORWARD_MORE;
     x += p.x;
     y += p.out;
     uint part;
@@ -1533,19 +1944,27 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply
             source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
             f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
         }
-        forward_tile(&p, &t, f, x, y, weight, bias);
+        forward_tile(&p, &t, f, x, y, weight, bias FORWARD_MORE_PASSED);
         if (passes > 1)
             t = rest_of(&p);
     }
 }
 
+/* What forward normalizes. */
+#if RES == 2
+#define NORMED sum
+#else
+#define NORMED x
+#endif
+
 /* forward_fused: statistics, finish and apply of whole groups, one work-group after another. Reads x from memory once if a work-group's
  * groups stay in the cache, and writes y: 8 bytes an element, and 4 that the cache serves. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_fused)(
-    problem arguments, global const float *x, global float *y, global float *statistics, global float *state,
-    global float *mean, global float *var, global float *rstd, global const float *weight, global const float *bias)
+    problem arguments, global const xreal *x, global yreal *y, global float *statistics, global float *state,
+    global float *mean, global float *var, global float *rstd, global const float *weight, global const float *bias FORWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_FORWARD_MORE;
     local moments scratch[WG];
     x += p.x;
     y += p.out;
@@ -1557,13 +1976,13 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_fused
         moments total[SPAN];
         source s[SPAN];
         forward_factors f[SPAN];
-        moments_of(&p, &whole, owners, x, total);
+        moments_of(&p, &whole, owners, x, total FORWARD_MORE_PASSED);
         FOR_SPAN(k, 0, owners) {
-            moments sum = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
+            moments all = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &whole, k);
             s[k].m = s[k].c = s[k].rstd = (acc)(0.0f);
             if (PLACE(&p) < MERGED(&p) && valid > 0)
-                s[k] = forward_finish(&p, group_of(&whole, k), valid, sum, statistics, state, mean, var, rstd);
+                s[k] = forward_finish(&p, group_of(&whole, k), valid, all, statistics, state, mean, var, rstd);
             s[k].m = share(&p, s[k].m, MERGED(&p), (local acc *)scratch);
             s[k].c = share(&p, s[k].c, MERGED(&p), (local acc *)scratch);
             s[k].rstd = share(&p, s[k].rstd, MERGED(&p), (local acc *)scratch);
@@ -1572,7 +1991,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_fused
             tile piece = piece_of(&t, first);
             FOR_SPAN(k, 0, piece.span)
                 f[k] = fold_forward(&p, group_of(&piece, k), valid_of(&p, &piece, k), s[OWNER(&p, first + k)], weight, bias);
-            forward_tile(&p, &piece, f, x, y, weight, bias);
+            forward_tile(&p, &piece, f, NORMED, y, weight, bias FORWARD_MORE_PASSED);
         }
     }
 }
@@ -1596,12 +2015,52 @@ INLINE void add_dots(vec g, vec x, vec m, vec c, vec *a, vec *b)
 #define WEIGHED_TAIL(p, g, weight, n, tail)  (g)
 #endif
 
-/* weight: of the first element of the part. */
-INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global const float *x, global const float *dy,
-                          global const float *weight, source s)
+/* Of the vector at an element of the run; and of its tail. */
+#if ACT
+#ifdef CLNORM_ROWS
+#define FACTOR(read) (p->flags & HAS_WEIGHT ? a0 * read(weight) : a0)
+#define OFFSET(read) (p->flags & HAS_BIAS ? read(bias) : b0)
+#else
+#define FACTOR(read) a0
+#define OFFSET(read) b0
+#endif
+#define RUN_X(from)  LOADX(from + e)
+#define RUN_Y(from)  LOADY(from + e)
+#define RUN_W(from)  LOADV(from + j)
+#define TAIL_X(from) load_tail_x(from + at.at, t->length, t->tail, (vec)(0.0f))
+#define TAIL_Y(from) load_tail_y(from + at.at, t->length, t->tail, (vec)(0.0f))
+#define TAIL_W(from) load_tail(from, t->length, t->tail, (vec)(0.0f))
+#define ADD_DOTS(index)                                                                                                 \
+    do {                                                                                                                \
+        uint j = (index);                                                                                               \
+        ulong e = at.at + j;                                                                                            \
+        vec v = X_IF_THERE(p, LOADX(x + e), m);                                                                         \
+        vec g = DY_OF(p, LOADY(dy + e), (v - m) - c, FACTOR(RUN_W), OFFSET(RUN_W), RUN_X, RUN_Y);                       \
+        add_dots(WEIGHED(p, g, weight + j), v, m, c, &a, &b);                                                           \
+    } while (0)
+#define ADD_TAIL_DOTS                                                                                                   \
+    do {                                                                                                                \
+        vec v = X_IF_THERE(p, load_tail_x(x + at.at, t->length, t->tail, m), m);                                        \
+        vec g = DY_OF(p, TAIL_Y(dy), (v - m) - c, FACTOR(TAIL_W), OFFSET(TAIL_W), TAIL_X, TAIL_Y);                      \
+        add_dots(WEIGHED_TAIL(p, g, weight, t->length, t->tail), v, m, c, &a, &b);                     \
+    } while (0)
+#else
+#define ADD_DOTS(j)                                                                                                     \
+    add_dots(WEIGHED(p, LOADY(dy + at.at + (j)), weight + (j)), X_IF_THERE(p, LOADX(x + at.at + (j)), m), m, c, &a, &b)
+#define ADD_TAIL_DOTS                                                                                                   \
+    add_dots(WEIGHED_TAIL(p, load_tail_y(dy + at.at, t->length, t->tail, (vec)(0.0f)), weight, t->length, t->tail),     \
+             X_IF_THERE(p, load_tail_x(x + at.at, t->length, t->tail, m), m), m, c, &a, &b)
+#endif
+
+/* weight, bias: of the first element of the part. */
+INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global const xreal *x, global const yreal *dy,
+                          global const float *weight, source s BACKWARD_MORE)
 {
     dots sum = dots_none();
     vec m = (vec)(s.m), c = (vec)(s.c);
+#if ACT
+    vec a0 = (vec)(s.a), b0 = (vec)(s.b);
+#endif
     while (at.runs > 0) {
         vec a1 = (vec)(0.0f), b1 = (vec)(0.0f);
         for (uint k1 = 0; k1 < CHAINS && at.runs > 0; k1++) {
@@ -1614,20 +2073,17 @@ INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global con
                 for (uint k = 0; k < CHAIN; k++) {
                     PREFETCH(dy + from + k * t->step + t->ahead);
                     PREFETCH(x + from + k * t->step + t->ahead);
-                    add_dots(WEIGHED(p, LOADV(dy + from + k * t->step), weight + i + k * t->step), LOADV(x + from + k * t->step), m, c,
-                             &a, &b);
+                    ADD_DOTS(i + k * t->step);
                 }
             } else {
                 for (uint k = 0; k < vectors; k++) {
                     PREFETCH(dy + from + k * t->step + t->ahead);
                     PREFETCH(x + from + k * t->step + t->ahead);
-                    add_dots(WEIGHED(p, LOADV(dy + from + k * t->step), weight + i + k * t->step), LOADV(x + from + k * t->step), m, c,
-                             &a, &b);
+                    ADD_DOTS(i + k * t->step);
                 }
             }
             if (ends && t->tail > 0)
-                add_dots(WEIGHED_TAIL(p, load_tail(dy + at.at, t->length, t->tail, (vec)(0.0f)), weight, t->length, t->tail),
-                         load_tail(x + at.at, t->length, t->tail, m), m, c, &a, &b);
+                ADD_TAIL_DOTS;
             chain_done(t, &at, vectors, ends);
             a1 += a;
             b1 += b;
@@ -1640,32 +2096,49 @@ INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global con
 
 #ifdef CLNORM_ROWS
 #define WEIGHTS_OF(p, t, k, weight) ((weight) + (p)->weight + weights_at(p, t, group_of(t, k)))
+#define BIASES_OF(p, t, k, bias)    ((bias) + (p)->bias + weights_at(p, t, group_of(t, k)))
 #else
 #define WEIGHTS_OF(p, t, k, weight) (weight)
+#define BIASES_OF(p, t, k, bias)    (bias)
+#endif
+#if ACT || RES
+#define GROUP_MORE_PASSED(p, t, k) , y, BIASES_OF(p, t, k, bias), z, dz
+#else
+#define GROUP_MORE_PASSED(p, t, k)
 #endif
 
-INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy,
-                    global const float *weight, const source *s, dots *total)
+INLINE void dots_of(const problem *p, const tile *t, global const xreal *x, global const yreal *dy,
+                    global const float *weight, const source *s, dots *total BACKWARD_MORE)
 {
     FOR_SPAN(k, 0, p->span)
-        total[k] = k < t->span ? dots_of_group(p, t, cursor_of(t, k), x, dy, WEIGHTS_OF(p, t, k, weight), s[k]) : dots_none();
+        total[k] = k < t->span ? dots_of_group(p, t, cursor_of(t, k), x, dy, WEIGHTS_OF(p, t, k, weight),
+                                               s[k] GROUP_MORE_PASSED(p, t, k))
+                               : dots_none();
 }
 #else
-INLINE void add_row_dots(global const float *x, global const float *dy, ulong stride, uint rows, uint valid, source s,
-                         acc *a_out, acc *b_out)
+INLINE void add_row_dots(const problem *p, ulong at, global const xreal *x, global const yreal *dy, ulong stride, uint rows,
+                         uint valid, source s, acc *a_out, acc *b_out BACKWARD_MORE)
 {
     acc a = (acc)(0.0f), b = (acc)(0.0f);
     for (uint r = 0; r < rows; r++) {
-        acc g = load(dy + r * stride, valid, (vec)(0.0f));
+        ulong i = at + r * stride;
+        acc g = load_y(dy + i, valid, (vec)(0.0f)), d = (X_IF_THERE(p, load_x(x + i, valid, s.m), s.m) - s.m) - s.c;
+#if ACT
+#define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+        g = DY_OF(p, g, d, s.a, s.b, LOAD_X, LOAD_Y);
+#undef LOAD_X
+#undef LOAD_Y
+#endif
         a += g;
-        b += g * ((load(x + r * stride, valid, s.m) - s.m) - s.c);
+        b += g * d;
     }
     *a_out += a;
     *b_out += b;
 }
 
-INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy,
-                    global const float *weight, const source *s, dots *total)
+INLINE void dots_of(const problem *p, const tile *t, global const xreal *x, global const yreal *dy,
+                    global const float *weight, const source *s, dots *total BACKWARD_MORE)
 {
     acc a1[SPAN], b1[SPAN], a[SPAN], b[SPAN];
     FOR_SPAN(k, 0, p->span) {
@@ -1679,14 +2152,14 @@ INLINE void dots_of(const problem *p, const tile *t, global const float *x, glob
             FOR_SPAN(k, 0, t->full) {
                 PREFETCH(x + at + k * t->step + t->ahead);
                 PREFETCH(dy + at + k * t->step + t->ahead);
-                add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, AT_ONCE, W, s[k], &a[k], &b[k]);
+                add_row_dots(p, at + k * t->step, x, dy, t->stride, AT_ONCE, W, s[k], &a[k], &b[k] BACKWARD_MORE_PASSED);
             }
         } else {
             FOR_SPAN(k, 0, t->full)
-                add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, n, W, s[k], &a[k], &b[k]);
+                add_row_dots(p, at + k * t->step, x, dy, t->stride, n, W, s[k], &a[k], &b[k] BACKWARD_MORE_PASSED);
         }
         FOR_SPAN(k, t->full, t->span)
-            add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, n, valid_of(p, t, k), s[k], &a[k], &b[k]);
+            add_row_dots(p, at + k * t->step, x, dy, t->stride, n, valid_of(p, t, k), s[k], &a[k], &b[k] BACKWARD_MORE_PASSED);
         row += n;
         if (row % CHAIN == 0 || row == t->runs)
             carry(0, t->span, a, b, a1, b1);
@@ -1713,10 +2186,11 @@ static void put_dots(global float *out, ulong plane, uint valid, dots sum)
 /* backward_reduce: Σdy and Σ dy·((x − m) − c) of each part → partials f32[parts][4][groups], two pairs; rows: of weight·dy.
  * Reads x and dy once: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_reduce)(
-    problem arguments, global const float *x, global const float *dy, global const float *mean, global const float *resid,
-    global const float *scale, global const float *weight, global float *partials)
+    problem arguments, global const xreal *x, global const yreal *dy, global const float *mean, global const float *resid,
+    global const float *scale, global const float *weight, global float *partials BACKWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_BACKWARD_MORE;
     local dots scratch[WG];
     uint part;
     ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * DOTS_PLANES * p.plane;
@@ -1727,9 +2201,9 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_redu
         FOR_SPAN(k, 0, p.span) {
             uint valid = valid_of(&p, &t, k);
             if (valid > 0)
-                s[k] = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+                s[k] = WITH_FACTORS(&p, group_of(&t, k), valid, source_of(&p, group_of(&t, k), valid, mean, resid, scale));
         }
-        dots_of(&p, &t, x + p.x, dy + p.dy, weight, s, total);
+        dots_of(&p, &t, x + p.x, dy + p.dy, weight, s, total BACKWARD_MORE_PASSED);
         FOR_SPAN(k, 0, p.span) {
             dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &t, k);
@@ -1756,10 +2230,11 @@ static sums sums_of(const problem *p, ulong g, uint valid, global const float *i
 
 /* backward_apply: dx from dy, x and the sums. Reads x and dy, writes dx: 12 bytes an element; FROZEN: x is not read, 8 bytes. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_apply)(
-    problem arguments, global const float *x, global const float *dy, global float *dx, global const float *mean,
-    global const float *resid, global const float *scale, global const float *weight, global const float *sums_in)
+    problem arguments, global const xreal *x, global const yreal *dy, global xreal *dx, global const float *mean,
+    global const float *resid, global const float *scale, global const float *weight, global const float *sums_in BACKWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_BACKWARD_MORE;
     KEEP(b);
     x += p.x;
     dy += p.dy;
@@ -1768,7 +2243,8 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
     ulong id = tile_id(&p, get_num_groups(0) - 1 - get_group_id(0), &part);
     tile t = tile_of(&p, id, part);
     for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
-        if (p.flags & FROZEN) {
+#if PLAIN
+        if ((p.flags & FROZEN) && !(p.flags & ADD_DX)) {
             forward_factors f[SPAN];
             FOR_SPAN(k, 0, t.span) {
                 uint valid = valid_of(&p, &t, k);
@@ -1776,17 +2252,22 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
                 f[k] = fold_frozen(&p, group_of(&t, k), valid, s, weight);
             }
             forward_tile(&p, &t, f, dy, dx, weight, weight);
-        } else {
+        } else
+#endif
+        {
             FOR_SPAN(k, 0, t.span) {
                 uint valid = valid_of(&p, &t, k);
-                acc count;
+                acc count = (acc)(1.0f);
                 source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
-                sums d = sums_of(&p, group_of(&t, k), valid, sums_in, &count);
+                sums d;
+                d.dy = d.dyx = (acc)(0.0f);
+                if (!(p.flags & FROZEN))
+                    d = sums_of(&p, group_of(&t, k), valid, sums_in, &count);
                 if (IS_KEEPER(&p))
-                    b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight);
+                    b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight BIAS_MORE_PASSED);
             }
             WAIT_FOR_KEEPER;
-            backward_tile(&p, &t, b, x, dy, dx, weight, dx);
+            backward_tile(&p, &t, b, x, dy, dx, weight, (global float *)dx BACKWARD_MORE_PASSED);
         }
         if (passes > 1)
             t = rest_of(&p);
@@ -1798,11 +2279,12 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
  * groups_backward_weights needs: segments: each group's sums → partials f32[1][4][groups]; rows: what each work-group's teams of
  * work-items found of each weight → partials f32[teams][4][weights]. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fused)(
-    problem arguments, global const float *x, global const float *dy, global float *dx, global const float *mean,
+    problem arguments, global const xreal *x, global const yreal *dy, global xreal *dx, global const float *mean,
     global const float *resid, global const float *scale, global const float *weight, global float *sums_out,
-    global float *dweight, global float *dbias, global float *partials)
+    global float *dweight, global float *dbias, global float *partials BACKWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_BACKWARD_MORE;
     local dots scratch[WG];
     KEEP(b);
     x += p.x;
@@ -1826,17 +2308,18 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
             source s;
             dots sum = dots_none();
             if (k < t.span) {
-                s = source_of(&p, g, 1, mean, resid, scale);
-                sum = dots_of_group(&p, &t, cursor_of(&t, k), x, dy, WEIGHTS_OF(&p, &t, k, weight), s);
+                s = WITH_FACTORS(&p, g, 1, source_of(&p, g, 1, mean, resid, scale));
+                sum = dots_of_group(&p, &t, cursor_of(&t, k), x, dy, WEIGHTS_OF(&p, &t, k, weight),
+                                    s GROUP_MORE_PASSED(&p, &t, k));
             }
             sum = dots_merge_work_group(&p, sum, MERGED(&p), scratch);
             if (IS_KEEPER(&p) && k < t.span) {
                 sums d = backward_finish(&p, g, 1, sum, s.rstd, sums_out, dweight, dbias);
-                b[k] = fold_backward(&p, g, 1, s, d, count.x + count.y, weight);
+                b[k] = fold_backward(&p, g, 1, s, d, count.x + count.y, weight BIAS_MORE_PASSED);
             }
         }
         WAIT_FOR_KEEPER;
-        backward_tile(&p, &t, b, x, dy, dx, weight, partials);
+        backward_tile(&p, &t, b, x, dy, dx, weight, partials BACKWARD_MORE_PASSED);
         WAIT_FOR_KEEPER;
     }
 #else
@@ -1855,8 +2338,8 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
         FOR_PIECES(first, p.span) {
             tile piece = piece_of(&t, first);
             FOR_SPAN(k, 0, piece.span)
-                s[k] = own[OWNER(&p, first + k)];
-            dots_of(&p, &piece, x, dy, weight, s, total);
+                s[k] = WITH_FACTORS(&p, group_of(&piece, k), valid_of(&p, &piece, k), own[OWNER(&p, first + k)]);
+            dots_of(&p, &piece, x, dy, weight, s, total BACKWARD_MORE_PASSED);
             FOR_SPAN(k, 0, p.span) {
                 dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
                 uint valid = valid_of(&p, &piece, k);
@@ -1884,9 +2367,9 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
             FOR_SPAN(k, 0, piece.span) {
                 uint owner = OWNER(&p, first + k);
                 b[k] = fold_backward(&p, group_of(&piece, k), valid_of(&p, &piece, k), own[owner], d[owner],
-                                     (acc)(count.x + count.y), weight);
+                                     (acc)(count.x + count.y), weight BIAS_MORE_PASSED);
             }
-            backward_tile(&p, &piece, b, x, dy, dx, weight, partials);
+            backward_tile(&p, &piece, b, x, dy, dx, weight, partials BACKWARD_MORE_PASSED);
         }
     }
 #endif
@@ -1928,8 +2411,9 @@ INLINE source source_of_rows(const problem *p, ulong row, ulong column, uint val
 }
 
 /* Σdy and Σ dy·x̂ of a tile. */
-INLINE void weights_of(const problem *p, const tile *t, global const float *x, global const float *dy,
-                       global const float *mean, global const float *resid, global const float *scale, dots *total)
+INLINE void weights_of(const problem *p, const tile *t, global const xreal *x, global const yreal *dy,
+                       global const float *mean, global const float *resid, global const float *scale,
+                       global const float *weight, dots *total BACKWARD_MORE)
 {
     acc a1[SPAN], b1[SPAN], a[SPAN], b[SPAN];
     uint rows = place_of(p).rows;
@@ -1945,9 +2429,18 @@ INLINE void weights_of(const problem *p, const tile *t, global const float *x, g
             ulong i = at + k * t->step;
             if (k > 0 && p->cycle > 1)
                 s = source_of_rows(p, of, t->column + k * t->step, valid, mean, resid, scale);
-            acc g = load(dy + i, valid, (vec)(0.0f));
+            acc g = load_y(dy + i, valid, (vec)(0.0f)), d = (X_IF_THERE(p, load_x(x + i, valid, s.m), s.m) - s.m) - s.c;
+#if ACT
+            acc of_x = s.rstd * WEIGHT_OF(p, weight, t->column + k * t->step, valid);
+            acc offset = BIAS_OF(p, bias, t->column + k * t->step, valid);
+#define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+            g = DY_OF(p, g, d, of_x, offset, LOAD_X, LOAD_Y);
+#undef LOAD_X
+#undef LOAD_Y
+#endif
             a[k] += g;
-            b[k] += g * ((load(x + i, valid, s.m) - s.m) - s.c) * s.rstd;
+            b[k] += g * d * s.rstd;
         }
         row++;
         if (row % CHAIN == 0 || row == t->runs)
@@ -1965,16 +2458,18 @@ INLINE void weights_of(const problem *p, const tile *t, global const float *x, g
 /* columns_backward_weights: Σdy and Σ dy·x̂ of each weight along rows, as columns of a matrix of `cycle` rows in one; x̂ is of each row's
  * statistics → partials f32[parts][4][weights], two pairs; of one part → dbias, dweight. Reads x and dy once: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void columns_backward_weights(
-    problem arguments, global const float *x, global const float *dy, global const float *mean, global const float *resid,
-    global const float *scale, global float *partials, global float *dweight, global float *dbias)
+    problem arguments, global const xreal *x, global const yreal *dy, global const float *mean, global const float *resid,
+    global const float *scale, global const float *weight, global float *partials, global float *dweight,
+    global float *dbias BACKWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_BACKWARD_MORE;
     local dots scratch[WG];
     uint part;
     ulong id = tile_id(&p, get_group_id(0), &part);
     tile t = tile_of(&p, id, part);
     dots total[SPAN];
-    weights_of(&p, &t, x + p.x, dy + p.dy, mean, resid, scale, total);
+    weights_of(&p, &t, x + p.x, dy + p.dy, mean, resid, scale, weight, total BACKWARD_MORE_PASSED);
     FOR_SPAN(k, 0, p.span) {
         dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
         uint valid = valid_of(&p, &t, k);
@@ -1984,9 +2479,9 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void columns_backward_wei
         if (p.flags & WRITE_PARTIALS)
             put_dots(partials + p.partials + (ulong)part * DOTS_PLANES * p.weights + i, p.weights, valid, sum);
         if (p.flags & WRITE_DWEIGHT)
-            PUT(dweight + p.dweight + i, valid, pair_value(sum.dyd));
+            PUT_GRADIENT(&p, ADD_DWEIGHT, dweight + p.dweight + i, valid, pair_value(sum.dyd));
         if (p.flags & WRITE_DBIAS)
-            PUT(dbias + p.dbias + i, valid, pair_value(sum.dy));
+            PUT_GRADIENT(&p, ADD_DBIAS, dbias + p.dbias + i, valid, pair_value(sum.dy));
     }
 }
 #endif
@@ -2226,8 +2721,8 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_weig
     if (across > 0 || w >= p.weights)
         return;
     if (p.flags & WRITE_DWEIGHT)
-        dweight[p.dweight + w] = pair_value(t.dyd);
+        PUT_GRADIENT(&p, ADD_DWEIGHT, dweight + p.dweight + w, 1, pair_value(t.dyd));
     if (p.flags & WRITE_DBIAS)
-        dbias[p.dbias + w] = pair_value(t.dy);
+        PUT_GRADIENT(&p, ADD_DBIAS, dbias + p.dbias + w, 1, pair_value(t.dy));
 }
 #endif /* CLNORM_GROUPS */
