@@ -44,9 +44,8 @@ static uint64_t band_of(const struct cln_view *v, enum cln_family family, unsign
         uint64_t bands = divide_up(v->groups, least(wanted, CLN_BAND));
         return divide_up(divide_up(v->groups, bands), 16) * 16;
     }
-    uint64_t wanted = most(tile_of(v, tensors), divide_up(LEAST_RUN, most(1, v->inners)));
-    uint64_t band = most(1, least(least(wanted, CLN_BAND), v->groups / MANY_BANDS)),
-             lines = whole_lines(most(1, v->inners));
+    uint64_t wanted = most(tile_of(v, tensors), divide_up(LEAST_RUN, v->inners));
+    uint64_t band = most(1, least(least(wanted, CLN_BAND), v->groups / MANY_BANDS)), lines = whole_lines(v->inners);
     return band < lines ? band : band - band % lines;
 }
 

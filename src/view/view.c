@@ -53,8 +53,8 @@ static struct cln_view batch_view(const clnorm_desc *desc, uint64_t n)
     if (c == 1) { /* one channel is one run in every layout */
         v.family = CLN_SEGMENTS;
         v.outers = n > 0;
-        v.inners = n * positions;
-        v.outer_stride = v.group_stride = n * positions;
+        v.inners = n > 0 ? n * positions : 1; /* never 0: what it divides is cut by it */
+        v.outer_stride = v.group_stride = v.inners;
     } else if (desc->layout == CLNORM_NCS && positions > 1) {
         v.family = CLN_SEGMENTS;
         v.outers = n;

@@ -24,7 +24,7 @@ struct cln_view {
     enum cln_family family;
     uint64_t groups;
     uint64_t outers;
-    uint64_t inners;       /* segments: elements of a run; columns: 1 */
+    uint64_t inners;       /* segments: elements of a run, 1 or more; columns: 1 */
     uint64_t outer_stride; /* elements */
     uint64_t group_stride; /* elements */
     uint64_t set;          /* groups of a set; `groups` if there is one set */
