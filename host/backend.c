@@ -50,6 +50,9 @@ static clnorm_status create_kernels(clnorm_plan *plan, struct cln_cl_plan *impl)
 
 static clnorm_status plan_create(clnorm_plan *plan)
 {
+    if (plan->desc.dtype != CLNORM_F32 || plan->desc.y_dtype != CLNORM_F32 || plan->desc.activation ||
+        plan->desc.residual)
+        return cln_fail(CLNORM_E_UNSUPPORTED, "clnorm_plan_create: only f32 without activation and residual");
     if (plan->desc.norm != CLNORM_BATCH)
         return cln_fail(CLNORM_E_UNSUPPORTED,
                         "clnorm_plan_create: desc.norm is %d but must be CLNORM_BATCH on an OpenCL device",

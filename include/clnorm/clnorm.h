@@ -16,11 +16,12 @@
  *
  * Memory. A buffer argument is a value {kind, handle, offset, bytes}; passing one allocates nothing. On an OpenCL device
  * buffers are cl_mem (clnorm_cl, <clnorm/opencl.h>) or library memory; host pointers are refused there, for they would
- * need a hidden copy. On "cpu" buffers are host pointers or library memory. Tensors are dense, 4-byte elements.
+ * need a hidden copy. On "cpu" buffers are host pointers or library memory. Tensors are dense; a buffer begins at a multiple
+ * of its element's size.
  *
- * Aliasing. Buffers that a call writes may not overlap any other buffer of the call, with two exceptions, both for the
- * very same bytes: y over x in clnorm_infer, and in clnorm_forward and clnorm_apply when no state is saved; dx over dy
- * always. Anything else, a partial overlap too, is CLNORM_E_OVERLAP.
+ * Aliasing. Buffers that a call writes may not overlap any other buffer of the call, with three exceptions, all for the very
+ * same bytes of the same type: y over x in clnorm_infer, and in clnorm_forward and clnorm_apply when no state is saved; dx
+ * over dy, unless it is added to dx; sum over x or z. Anything else, a partial overlap too, is CLNORM_E_OVERLAP.
  *
  * Threads. Devices may be shared between threads. A plan is used by one thread at a time.
  *
@@ -252,15 +253,17 @@ CLNORM_API clnorm_status clnorm_device_finish(clnorm_device *device);
 
 /* Over what statistics are taken, and the length of weight and bias. */
 typedef enum clnorm_norm {
-    CLNORM_BATCH = 0, /* a channel, over samples and positions; c */
-    CLNORM_LAYER =
-        1, /* the last desc.normalized_dims dimensions of the layout, for each index of the others; one weight an
-                            element of those dimensions */
-    CLNORM_GROUP = 2, /* c / desc.groups neighbouring channels of a sample, over its positions; c */
-    CLNORM_INSTANCE =
-        3,         /* a channel of a sample, over its positions; c. Has running statistics, one a channel: they take the
-                            mean of the samples' means and of their variances */
-    CLNORM_RMS = 4 /* as layer norm, without taking a mean off */
+    /* a channel, over samples and positions; c */
+    CLNORM_BATCH = 0,
+    /* the last desc.normalized_dims dimensions of the layout, for each index of the others; a weight an element of those dimensions */
+    CLNORM_LAYER = 1,
+    /* c / desc.groups neighbouring channels of a sample, over its positions; c */
+    CLNORM_GROUP = 2,
+    /* a channel of a sample, over its positions; c. Has running statistics, one a channel: they take the mean of the samples' means and
+     * of their variances */
+    CLNORM_INSTANCE = 3,
+    /* as layer norm, without taking a mean off */
+    CLNORM_RMS = 4
 } clnorm_norm;
 
 typedef enum clnorm_layout {
@@ -269,7 +272,34 @@ typedef enum clnorm_layout {
     CLNORM_NSC = 2  /* [n, spatial…, c], channels-last */
 } clnorm_layout;
 
-typedef enum clnorm_dtype { CLNORM_F32 = 0 } clnorm_dtype;
+/* Of tensors. What is computed is f32: reading widens exactly; writing rounds once, to nearest even, and keeps NaN and Inf. */
+typedef enum clnorm_dtype {
+    CLNORM_F32 = 0,
+    CLNORM_F16 = 1, /* IEEE 754 binary16; no device needs to have arithmetic in it */
+    CLNORM_BF16 = 2 /* the upper half of an f32 */
+} clnorm_dtype;
+
+/* What is done to the normalized value, as one call with the norm. With t the value before it:
+ *     RELU       max(t, 0); a NaN stays                     gradient 1 where t > 0, else 0
+ *     LEAKY_RELU t where t > 0, else desc.slope·t           1, else slope
+ *     GELU_TANH  t/2·(1 + tanh(√(2/π)·(t + 0.044715·t³)))
+ *     SILU       t/(1 + exp(−t)) */
+typedef enum clnorm_activation {
+    CLNORM_NO_ACTIVATION = 0,
+    CLNORM_RELU = 1,
+    CLNORM_LEAKY_RELU = 2,
+    CLNORM_GELU_TANH = 3,
+    CLNORM_SILU = 4
+} clnorm_activation;
+
+/* A second input z, of x's shape and type. */
+typedef enum clnorm_residual {
+    CLNORM_NO_RESIDUAL = 0,
+    CLNORM_RESIDUAL_AFTER = 1, /* y = act(norm(x) + z) */
+    /* s = x + z rounded to x's type, a second output `sum`; y = act(norm(s)), whose statistics are those of s. Layer and RMS norm.
+     * Backward takes s as its x, and its dx is the gradient of s, so that of x and of z */
+    CLNORM_RESIDUAL_BEFORE = 2
+} clnorm_residual;
 
 #define CLNORM_MAX_SPATIAL 3
 
@@ -278,7 +308,7 @@ typedef struct clnorm_desc {
     size_t size; /* sizeof(clnorm_desc), set by CLNORM_DESC_INIT */
     clnorm_norm norm;
     clnorm_layout layout;
-    clnorm_dtype dtype;                  /* of x, y, dy, dx; parameters and statistics are f32 */
+    clnorm_dtype dtype;                  /* of x, dx, z, dz and sum; parameters and statistics are f32 */
     int64_t n;                           /* largest batch, ≥ 0; a call may have fewer samples */
     int64_t c;                           /* channels, ≥ 1 */
     int32_t spatial_dims;                /* 0 for CLNORM_NC; 1 to 3 for the others */
@@ -290,10 +320,15 @@ typedef struct clnorm_desc {
                                                 ones (a dimension of 1 may have any stride) */
     int64_t groups;           /* CLNORM_GROUP: 1 or more, and a divisor of c; else 0 */
     int32_t normalized_dims;  /* CLNORM_LAYER, CLNORM_RMS: from 1 to all dimensions but n; else 0 */
+    clnorm_dtype y_dtype;     /* of y and dy; it may be another than x's */
+    clnorm_activation activation;
+    clnorm_residual residual;
+    float slope; /* CLNORM_LEAKY_RELU: finite; CLNORM_DESC_INIT: 0.01 */
 } clnorm_desc;
 #define CLNORM_DESC_INIT                                                                                               \
     {                                                                                                                  \
-        sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}, 0, 0     \
+        sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}, 0, 0,    \
+            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f                                                \
     }
 
 typedef struct clnorm_plan clnorm_plan;
@@ -355,7 +390,8 @@ typedef struct clnorm_running {
 /* ---- run ------------------------------------------------------------------------------------------------------- */
 /* In all of these:
  *   n          samples of this call, 0 ≤ n ≤ the plan's; the initialisers set CLNORM_PLAN_N: the plan's n
- *   x, y, dy, dx   tensors of n samples in the plan's layout; the buffer may be larger, not smaller
+ *   x, y, dy, dx, z, dz, sum   tensors of n samples in the plan's layout, x, dx, z, dz and sum of desc.dtype, y and dy of desc.y_dtype; the
+ *              buffer may be larger, not smaller
  *   weight, bias, dweight, dbias   f32, exactly as many as the norm has weights (clnorm_norm); weight and bias may be left out (1 and 0),
  *              each alone too
  *   running_mean, running_var      f32[c], exactly; batch and instance norm alone have them
@@ -377,6 +413,8 @@ typedef struct clnorm_forward_args {
     clnorm_buffer mean, var, rstd;           /* out, each may be left out; var biased */
     clnorm_buffer running_mean, running_var; /* in and out, both or neither */
     clnorm_running running;
+    clnorm_buffer z;   /* in, required with a residual, refused without */
+    clnorm_buffer sum; /* out, required with CLNORM_RESIDUAL_BEFORE; may be x or z, the very same bytes */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_forward_args;
@@ -388,12 +426,14 @@ typedef struct clnorm_forward_args {
     {                                                                                                                  \
         sizeof(clnorm_forward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, NULL                      \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
+            CLNORM_BUFFER_INIT, NULL                                                                                   \
     }
 
 /* Forward for training: y from the batch's own statistics; then the running statistics are updated.
  * With one value per channel (m = 1) the variance is 0 and y is bias. A NaN or Inf in a channel makes that channel NaN and
- * leaves every other bit as it would be. y may be x only if state is left out. Reads x twice, writes y once.
+ * leaves every other bit as it would be. y may be x only if state is left out. Reads x twice, writes y once. A residual adds one reading
+ * of z, and sum one writing.
  * -> E_NULL, E_STRUCT_SIZE, E_N, E_MISSING (x, y), E_BUFFER_…, E_LENGTH, E_OVERLAP, E_STATISTICS_MISSING (one of the
  * running pair alone), E_UNSUPPORTED (a buffer that the norm has not: running statistics; RMS norm's mean and var), E_MOMENTUM,
  * E_ENUM, E_STREAM, E_DEVICE_FAILED. */
@@ -405,13 +445,14 @@ typedef struct clnorm_infer_args {
     clnorm_buffer x, y;
     clnorm_buffer weight, bias;
     clnorm_buffer running_mean, running_var; /* in, required */
+    clnorm_buffer z;                         /* in, required with a residual, refused without */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_infer_args;
 #define CLNORM_INFER_ARGS_INIT                                                                                         \
     {                                                                                                                  \
         sizeof(clnorm_infer_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,          \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                       \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL   \
     }
 
 /* Inference, batch and instance norm: y = (x − running_mean) / sqrt(running_var + eps)·weight + bias. y may be x. Reads x once, writes
@@ -424,6 +465,12 @@ CLNORM_API clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args
  *   mean and rstd                of another framework: as accurate as they are (an f32 mean is off by up to u·|mean|, so x̂ by up to
  *                                u·|mean|·rstd). RMS norm: rstd alone
  *   running_mean and running_var frozen statistics: they are constants, so dx = dy·weight·rstd */
+/* Gradients that are added to what is there, instead of written over it: or'ed. In 16 bits the sum is rounded once. */
+#define CLNORM_ADD_DX      1u
+#define CLNORM_ADD_DWEIGHT 2u
+#define CLNORM_ADD_DBIAS   4u
+#define CLNORM_ADD_DZ      8u
+
 typedef struct clnorm_backward_args {
     size_t size;
     int64_t n;
@@ -432,7 +479,13 @@ typedef struct clnorm_backward_args {
     clnorm_buffer state;
     clnorm_buffer mean, rstd;
     clnorm_buffer running_mean, running_var;
-    clnorm_buffer dx, dweight, dbias; /* out, each may be left out, not all three */
+    clnorm_buffer dx, dweight, dbias; /* out, each may be left out, not all (dz too) */
+    /* What the gradient of the activation is worked out from; refused without an activation. Either y of forward (CLNORM_RELU, and
+     * CLNORM_LEAKY_RELU with slope > 0: its sign tells), or, if y is left out, from x again, then bias (if forward had one) and
+     * CLNORM_RESIDUAL_AFTER's z are needed. */
+    clnorm_buffer y, bias, z;
+    clnorm_buffer dz;    /* out, CLNORM_RESIDUAL_AFTER alone, may be left out: act'·dy */
+    uint32_t accumulate; /* CLNORM_ADD_…; with CLNORM_ADD_DX dx may not be dy */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_backward_args;
@@ -440,21 +493,24 @@ typedef struct clnorm_backward_args {
     {                                                                                                                  \
         sizeof(clnorm_backward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                       \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, 0, CLNORM_BUFFER_INIT, NULL                                        \
     }
 
 /* x̂ = (x − mean)·rstd
  * dbias = Σdy      dweight = Σ dy·x̂      over all elements of a weight
  * dx = rstd·(g − Σg/m − x̂·Σ(g·x̂)/m)     g = weight·dy, over the statistics group; RMS norm: without Σg/m
- * x may be left out only with frozen statistics and no dweight. dx may be dy. Reads x and dy twice, writes dx once.
+ * with dy·act'(t) in place of dy if there is an activation; dz is that product.
+ * x may be left out only with frozen statistics, no dweight, and no activation that is worked out from it. dx may be dy. Reads x and dy twice, writes dx once.
  * Bounds held: |dx − dx64| ≤ 32u·|weight|·rstd·max(|dy| + |mean dy| + |x̂·mean(dy·x̂)|), |dweight − …| ≤ 16u·Σ|dy·x̂|,
  * |dbias − …| ≤ 16u·Σ|dy|.
- * -> as clnorm_forward; E_STATISTICS_SOURCE, E_STATISTICS_MISSING (half a pair). */
+ * -> as clnorm_forward; E_STATISTICS_SOURCE, E_STATISTICS_MISSING (half a pair), E_ENUM (accumulate has an unknown bit). */
 CLNORM_API clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args);
 
 /* ---- the same as steps ----------------------------------------------------------------------------------------- */
-/* Batch norm's (E_UNSUPPORTED for the others, whose groups lie in one sample). clnorm_forward is clnorm_statistics → clnorm_apply →
- * clnorm_commit; clnorm_backward is clnorm_backward_reduce → clnorm_backward_apply. Between the steps, statistics of other processes or devices can be merged, and sums added.
+/* Batch norm's (E_UNSUPPORTED for the others, whose groups lie in one sample, and with an activation or a residual). clnorm_forward is clnorm_statistics → clnorm_apply →
+ * clnorm_commit; clnorm_backward is clnorm_backward_reduce → clnorm_backward_apply; both without activation and residual. Between the
+ * steps, statistics of other processes or devices can be merged, and sums added.
  *
  * Statistics are f32[5][c], planes: count (high), count (low), mean m, mean residual c, var (biased). count = high + low
  * exactly, up to 2^48; the mean is m + c. Gather those of k processes one after the other and merge them. */

@@ -61,7 +61,19 @@ static clnorm_status check_norm(const clnorm_desc *d)
     if (d->norm == CLNORM_GROUP ? d->groups < 1 || d->c % d->groups != 0 : d->groups != 0)
         return cln_fail(CLNORM_E_SHAPE, "%s: desc.groups is %" PRId64 " but must be %s", who, d->groups,
                         d->norm == CLNORM_GROUP ? "at least 1 and a divisor of c" : "0 for this norm");
+    if (d->residual == CLNORM_RESIDUAL_BEFORE && !rows)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "%s: desc.residual is CLNORM_RESIDUAL_BEFORE but must be another for a norm that is neither "
+                        "CLNORM_LAYER nor CLNORM_RMS",
+                        who);
+    if (d->activation == CLNORM_LEAKY_RELU && !isfinite(d->slope))
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.slope is %g but must be finite", who, (double)d->slope);
     return CLNORM_OK;
+}
+
+static int is_dtype(clnorm_dtype dtype)
+{
+    return dtype == CLNORM_F32 || dtype == CLNORM_F16 || dtype == CLNORM_BF16;
 }
 
 static clnorm_status check_desc(const clnorm_desc *d)
@@ -75,8 +87,15 @@ static clnorm_status check_desc(const clnorm_desc *d)
     if (d->layout != CLNORM_NC && d->layout != CLNORM_NCS && d->layout != CLNORM_NSC)
         return cln_fail(CLNORM_E_ENUM, "%s: desc.layout is %d but must be CLNORM_NC, CLNORM_NCS or CLNORM_NSC", who,
                         (int)d->layout);
-    if (d->dtype != CLNORM_F32)
-        return cln_fail(CLNORM_E_ENUM, "%s: desc.dtype is %d but must be CLNORM_F32", who, (int)d->dtype);
+    if (!is_dtype(d->dtype) || !is_dtype(d->y_dtype))
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.%s is %d but must be CLNORM_F32, CLNORM_F16 or CLNORM_BF16", who,
+                        is_dtype(d->dtype) ? "y_dtype" : "dtype", (int)(is_dtype(d->dtype) ? d->y_dtype : d->dtype));
+    if ((int)d->activation < CLNORM_NO_ACTIVATION || (int)d->activation > CLNORM_SILU)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.activation is %d but must be one of clnorm_activation", who,
+                        (int)d->activation);
+    if ((int)d->residual < CLNORM_NO_RESIDUAL || (int)d->residual > CLNORM_RESIDUAL_BEFORE)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.residual is %d but must be one of clnorm_residual", who,
+                        (int)d->residual);
     if (!(d->eps >= 0.0f) || isinf(d->eps))
         return cln_fail(CLNORM_E_EPS, "%s: desc.eps is %g but must be finite and at least 0", who, (double)d->eps);
     clnorm_status status = check_shape(d);

@@ -14,6 +14,13 @@ const char *cln_role_name(enum cln_role role)
     return names[role];
 }
 
+static size_t element_bytes(const struct cln_argument *a, const struct cln_op *op)
+{
+    if (a->extent != CLN_TENSOR)
+        return sizeof(float);
+    return cln_dtype_bytes(a->role == CLN_Y || a->role == CLN_DY ? op->y_dtype : op->x_dtype);
+}
+
 static clnorm_status check_length(const char *who, const char *name, uint64_t have, uint64_t count, const char *what)
 {
     if (have == count * sizeof(float))
@@ -40,7 +47,7 @@ static clnorm_status check_size(const clnorm_plan *plan, const char *who, const 
         want = groups * sizeof(float);
         break;
     case CLN_TENSOR:
-        want = cln_view_elements(&op->view) * sizeof(float);
+        want = cln_view_elements(&op->view) * element_bytes(a, op);
         break;
     case CLN_STATE_SIZE:
         want = cln_plan_planes_bytes(plan, CLN_STATE_PLANES);
@@ -80,10 +87,10 @@ static clnorm_status check_one(const clnorm_plan *plan, const char *who, const s
     clnorm_status status = check_size(plan, who, a, op);
     if (status == CLNORM_OK)
         status = plan->device->backend->resolve(plan->device, who, name, a->buffer, span);
-    if (status == CLNORM_OK && span->begin % sizeof(float))
+    if (status == CLNORM_OK && span->begin % element_bytes(a, op))
         status =
-            cln_fail(CLNORM_E_BUFFER_ALIGNMENT, "%s: %s starts at byte %" PRIu64 " but must start at a multiple of 4",
-                     who, name, span->begin);
+            cln_fail(CLNORM_E_BUFFER_ALIGNMENT, "%s: %s starts at byte %" PRIu64 " but must start at a multiple of %zu",
+                     who, name, span->begin, element_bytes(a, op));
     return status;
 }
 
@@ -98,14 +105,27 @@ static struct cln_span touched(const struct cln_argument *a, const struct cln_op
 {
     struct cln_span span = op->role[a->role];
     if (a->extent == CLN_TENSOR)
-        span.bytes = (size_t)cln_view_elements(&op->view) * sizeof(float);
+        span.bytes = (size_t)cln_view_elements(&op->view) * element_bytes(a, op);
     else if (a->extent == CLN_PER_GROUP)
         span.bytes = (size_t)cln_view_statistics(&op->view) * sizeof(float);
     return span;
 }
 
+/* Of the same type, too: what is read is gone with what is written. */
+static int may_alias(const struct cln_argument *a, const struct cln_argument *b, const struct cln_op *op,
+                     const struct cln_alias *aliases, size_t count)
+{
+    int of_y = (a->role == CLN_Y || a->role == CLN_DY) != (b->role == CLN_Y || b->role == CLN_DY);
+    for (size_t i = 0; i < count; i++) {
+        if ((a->role == aliases[i].out && b->role == aliases[i].in) ||
+            (b->role == aliases[i].out && a->role == aliases[i].in))
+            return !of_y || op->x_dtype == op->y_dtype;
+    }
+    return 0;
+}
+
 clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cln_argument *arguments, size_t count,
-                       const int alias[2], struct cln_op *op)
+                       const struct cln_alias *aliases, size_t alias_count, struct cln_op *op)
 {
     for (size_t i = 0; i < count; i++) {
         clnorm_status status = check_one(plan, who, &arguments[i], op);
@@ -120,8 +140,7 @@ clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cl
             struct cln_span p = touched(a, op), q = touched(b, op);
             if (!overlap(&p, &q))
                 continue;
-            int allowed = ((int)a->role == alias[0] && (int)b->role == alias[1]) ||
-                          ((int)a->role == alias[1] && (int)b->role == alias[0]);
+            int allowed = may_alias(a, b, op, aliases, alias_count);
             if (allowed && p.begin == q.begin)
                 continue;
             return cln_fail(CLNORM_E_OVERLAP,

@@ -7,7 +7,7 @@
 enum cln_access { CLN_IN, CLN_OUT, CLN_INOUT };
 
 enum cln_extent {
-    CLN_TENSOR,     /* at least n·c·positions elements */
+    CLN_TENSOR,     /* at least n·c·positions elements, of y's type for Y and DY, else of x's */
     CLN_CHANNEL,    /* exactly c floats */
     CLN_PER_WEIGHT, /* exactly a float a weight */
     CLN_PER_GROUP,  /* at least a float a statistics group; batch norm: exactly */
@@ -26,10 +26,15 @@ struct cln_argument {
     const clnorm_buffer *buffer;
 };
 
+/* Roles that may be the very same bytes. */
+struct cln_alias {
+    enum cln_role out, in;
+};
+
 /* Resolves the arguments into op->role and checks presence, kind, device, alignment, size and overlap. op->view and op->parts
- * are set. alias: a pair of roles (out, in) that may be the very same bytes, or {-1, -1}. `who` is the call's name. */
+ * are set. `who` is the call's name. */
 clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cln_argument *arguments, size_t count,
-                       const int alias[2], struct cln_op *op);
+                       const struct cln_alias *aliases, size_t alias_count, struct cln_op *op);
 
 const char *cln_role_name(enum cln_role role);
 

@@ -23,6 +23,9 @@
     ROLE(SUMS, "sums")                                                                                                 \
     ROLE(DWEIGHT, "dweight")                                                                                           \
     ROLE(DBIAS, "dbias")                                                                                               \
+    ROLE(Z, "z")                                                                                                       \
+    ROLE(SUM, "sum")                                                                                                   \
+    ROLE(DZ, "dz")                                                                                                     \
     ROLE(WORKSPACE, "workspace")                                                                                       \
     ROLE(PARTIALS, "partials")
 
@@ -51,7 +54,7 @@ enum cln_source {
 
 /* One pass over memory. */
 enum cln_step {
-    CLN_STEP_STATISTICS,    /* X → PARTIALS */
+    CLN_STEP_STATISTICS,    /* X → PARTIALS; RESIDUAL_BEFORE: X, Z → SUM, PARTIALS, and APPLY has SUM as its X */
     CLN_STEP_FINISH,        /* PARTIALS → STATISTICS, STATE, MEAN, VAR, RSTD */
     CLN_STEP_MERGE,         /* GATHERED → STATISTICS */
     CLN_STEP_FINALIZE,      /* STATISTICS → STATE, MEAN, VAR, RSTD */
@@ -61,7 +64,7 @@ enum cln_step {
     CLN_STEP_REDUCE_FINISH, /* PARTIALS, source, WEIGHT → SUMS; batch norm: DWEIGHT, DBIAS */
     CLN_STEP_WEIGHTS,       /* rows: X, DY, source → PARTIALS of each weight */
     CLN_STEP_WEIGHTS_FINISH, /* PARTIALS of WEIGHTS, or of REDUCE where weights do not run along the groups → DWEIGHT, DBIAS */
-    CLN_STEP_BACKWARD_APPLY,  /* X, DY, source, WEIGHT, SUMS → DX */
+    CLN_STEP_BACKWARD_APPLY,  /* X, DY, source, WEIGHT, SUMS → DX, DZ */
     CLN_STEP_ZERO_STATISTICS, /* → STATISTICS = 0 */
     CLN_STEP_ZERO_SUMS        /* → SUMS, DWEIGHT, DBIAS = 0 */
 };
@@ -72,13 +75,24 @@ struct cln_op {
     enum cln_step steps[CLN_MAX_STEPS];
     int step_count; /* 0: nothing to do, but a stream's event still completes */
     struct cln_span role[CLN_ROLE_COUNT];
-    struct cln_view view; /* of this call's n */
+    struct cln_view view;          /* of this call's n */
+    clnorm_dtype x_dtype, y_dtype; /* of X, DX, Z, DZ, SUM; of Y, DY */
+    clnorm_activation
+        activation; /* backward with Y bound: its gradient by the sign of Y; else worked out again from X, BIAS, Z */
+    clnorm_residual residual;
+    float slope;
+    uint32_t accumulate; /* CLNORM_ADD_… */
     float eps;
     enum cln_source source;
     uint32_t parts;         /* CLN_STEP_MERGE */
     clnorm_running running; /* CLN_STEP_COMMIT */
     const void *stream;
 };
+
+static inline size_t cln_dtype_bytes(clnorm_dtype dtype)
+{
+    return dtype == CLNORM_F32 ? 4 : 2;
+}
 
 static inline int cln_bound(const struct cln_op *op, enum cln_role role)
 {

@@ -238,6 +238,9 @@ static size_t partials_bytes(const clnorm_plan *plan)
 
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
 {
+    if (plan->desc.dtype != CLNORM_F32 || plan->desc.y_dtype != CLNORM_F32 || plan->desc.activation ||
+        plan->desc.residual)
+        return cln_fail(CLNORM_E_UNSUPPORTED, "clnorm_plan_create: only f32 without activation and residual");
     struct cln_cpu_plan *impl = calloc(1, sizeof *impl);
     if (!impl)
         return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_plan_create: out of memory for a plan");

@@ -132,7 +132,7 @@ static void push_backward_steps(const clnorm_plan *plan, struct cln_op *op)
         push(op, CLN_STEP_WEIGHTS);
     if (wants_weights && !with_sums)
         push(op, CLN_STEP_WEIGHTS_FINISH);
-    if (cln_bound(op, CLN_DX))
+    if (cln_bound(op, CLN_DX) || cln_bound(op, CLN_DZ))
         push(op, CLN_STEP_BACKWARD_APPLY);
 }
 

@@ -345,10 +345,13 @@ START_TEST(plan_errors)
         const char *name, *number;
     } rows[] = {
 #define DESC(layout, n, c, dims, s0, s1, s2, eps, ...)                                                                 \
-    {sizeof(clnorm_desc), CLNORM_BATCH, layout, CLNORM_F32, n, c, dims, {s0, s1, s2}, eps, {__VA_ARGS__}, 0, 0}
+    {sizeof(clnorm_desc), CLNORM_BATCH, layout,        CLNORM_F32, n, c,          dims,                                \
+     {s0, s1, s2},        eps,          {__VA_ARGS__}, 0,          0, CLNORM_F32, CLNORM_NO_ACTIVATION,                \
+     CLNORM_NO_RESIDUAL,  0.01f}
 #define NORM(norm, layout, c, dims, groups, normalized)                                                                \
     {                                                                                                                  \
-        sizeof(clnorm_desc), norm, layout, CLNORM_F32, 3, c, dims, {2, 0, 0}, 1e-5f, {0}, groups, normalized           \
+        sizeof(clnorm_desc), norm, layout, CLNORM_F32, 3, c, dims, {2, 0, 0}, 1e-5f, {0}, groups, normalized,          \
+            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f                                                \
     }
         {"n = -1", DESC(CLNORM_NC, -1, 4, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "n", "-1"},
         {"n = INT64_MIN", DESC(CLNORM_NC, INT64_MIN, 4, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "n", "-9223372036854775808"},
