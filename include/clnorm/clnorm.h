@@ -431,9 +431,9 @@ typedef struct clnorm_forward_args {
     }
 
 /* Forward for training: y from the batch's own statistics; then the running statistics are updated.
- * With one value per channel (m = 1) the variance is 0 and y is bias. A NaN or Inf in a channel makes that channel NaN and
- * leaves every other bit as it would be. y may be x only if state is left out. Reads x twice, writes y once. A residual adds one reading
- * of z, and sum one writing.
+ * With one value per group (m = 1) the variance is 0 and y is bias (not RMS norm). A NaN or Inf in a statistics group makes that group
+ * NaN (an Inf in RMS norm: rstd 0, and NaN itself) and leaves every other bit as it would be. y may be x only if state is left out.
+ * Reads x twice, writes y once. A residual adds one reading of z, and sum one writing.
  * -> E_NULL, E_STRUCT_SIZE, E_N, E_MISSING (x, y), E_BUFFER_…, E_LENGTH, E_OVERLAP, E_STATISTICS_MISSING (one of the
  * running pair alone), E_UNSUPPORTED (a buffer that the norm has not: running statistics; RMS norm's mean and var), E_MOMENTUM,
  * E_ENUM, E_STREAM, E_DEVICE_FAILED. */
@@ -501,9 +501,10 @@ typedef struct clnorm_backward_args {
  * dbias = Σdy      dweight = Σ dy·x̂      over all elements of a weight
  * dx = rstd·(g − Σg/m − x̂·Σ(g·x̂)/m)     g = weight·dy, over the statistics group; RMS norm: without Σg/m
  * with dy·act'(t) in place of dy if there is an activation; dz is that product.
- * x may be left out only with frozen statistics, no dweight, and no activation that is worked out from it. dx may be dy. Reads x and dy twice, writes dx once.
- * Bounds held: |dx − dx64| ≤ 32u·|weight|·rstd·max(|dy| + |mean dy| + |x̂·mean(dy·x̂)|), |dweight − …| ≤ 16u·Σ|dy·x̂|,
- * |dbias − …| ≤ 16u·Σ|dy|.
+ * x may be left out only with frozen statistics, no dweight, and no activation that is worked out from it. dx may be dy. Reads x and dy
+ * twice, writes dx once.
+ * Bounds held: |dx − dx64| ≤ 32u·rstd·max(|g| + |mean g| + |x̂·mean(g·x̂)|) of a statistics group, |dweight − …| ≤ 16u·Σ|dy·x̂|
+ * (layer and group norm, whose mean is of values of other weights too: 16u·Σ|dy|·(|x̂| + 1)), |dbias − …| ≤ 16u·Σ|dy|.
  * -> as clnorm_forward; E_STATISTICS_SOURCE, E_STATISTICS_MISSING (half a pair), E_ENUM (accumulate has an unknown bit). */
 CLNORM_API clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args);
 

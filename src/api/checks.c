@@ -119,8 +119,9 @@ clnorm_status cln_choose_source(const char *who, const clnorm_plan *plan, const 
     int sources = cln_given(state) + cln_given(mean) + frozen;
     if (sources != 1)
         return cln_fail(CLNORM_E_STATISTICS_SOURCE,
-                        "%s: %d sources of statistics are given but it must be one: state, or mean and rstd%s", who,
-                        sources, running_mean ? ", or running_mean and running_var" : "");
+                        "%s: %d sources of statistics are given but it must be one: state, or %s%s", who, sources,
+                        plan->view.centred ? "mean and rstd" : "rstd",
+                        running_mean && cln_has_running(plan) ? ", or running_mean and running_var" : "");
     *source = frozen ? CLN_FROM_RUNNING : cln_given(state) ? CLN_FROM_STATE : CLN_FROM_GIVEN;
     return CLNORM_OK;
 }

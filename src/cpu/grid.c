@@ -1,16 +1,19 @@
 #include "cpu/grid.h"
 
 enum {
-    ENOUGH_BANDS = 8,      /* from here on whole bands keep all threads busy */
-    MOST_TASKS = 32,       /* parts of all bands, where there are fewer */
-    LEAST_ROWS = 64,       /* of a part, columns */
-    LEAST_PART = 8192,     /* elements of a part */
-    LEAST_RUN = 1024,      /* elements of a band that follow each other */
-    TILE = 1 << 15,        /* elements of a band that stays in a core's own cache, with the next one */
-    CHUNKS = 64,           /* of a tensor, */
-    LEAST_CHUNK = 1 << 13, /* with at least so many elements */
-    MOST_CHUNK = 1 << 16,  /* and at most so many */
-    PARTIALS = 3 << 15     /* sums that all parts together may keep: 768 KiB */
+    ENOUGH_BANDS = 8,       /* from here on whole bands keep all threads busy, */
+    MANY_BANDS = 16,        /* and these evenly */
+    MOST_TASKS = 32,        /* parts of all bands, where there are fewer */
+    LEAST_ROWS = 64,        /* of a part, columns */
+    LEAST_PART = 8192,      /* elements of a part */
+    LEAST_RUN = 1024,       /* elements of a band that follow each other */
+    TILE = 3 << 15,         /* elements of a band that stays in a core's own cache, with the next one */
+    LINE = 16,              /* elements of a cache line */
+    MOST_FETCHED = 1 << 18, /* of a band that leaves room for the next one */
+    CHUNKS = 64,            /* of a tensor, */
+    LEAST_CHUNK = 1 << 13,  /* with at least so many elements */
+    MOST_CHUNK = 1 << 16,   /* and at most so many */
+    PARTIALS = 3 << 15      /* sums that all parts together may keep: 768 KiB */
 };
 
 static uint64_t divide_up(uint64_t a, uint64_t b)
@@ -40,6 +43,13 @@ static int columns_tile(const struct cln_view *v, unsigned tensors)
     return tile_of(v, tensors) >= LEAST_RUN / 4 && v->groups >= LEAST_RUN;
 }
 
+/* Groups of so many elements that together end on a cache line: a line of which two bands write a part each is read first. */
+static uint64_t whole_lines(uint64_t inners)
+{
+    uint64_t power = inners & (~inners + 1);
+    return power >= LINE ? 1 : LINE / power;
+}
+
 static uint64_t band_of(const struct cln_view *v, enum cln_family family, unsigned tensors)
 {
     if (family == CLN_COLUMNS) {
@@ -48,7 +58,8 @@ static uint64_t band_of(const struct cln_view *v, enum cln_family family, unsign
         return divide_up(divide_up(v->groups, bands), 16) * 16;
     }
     uint64_t wanted = most(tile_of(v, tensors), divide_up(LEAST_RUN, v->inners));
-    return most(1, least(least(wanted, CLN_BAND), v->groups / ENOUGH_BANDS));
+    uint64_t band = most(1, least(least(wanted, CLN_BAND), v->groups / MANY_BANDS)), lines = whole_lines(v->inners);
+    return band < lines ? band : band - band % lines;
 }
 
 static uint64_t parts_for(uint64_t bands, uint64_t groups)
@@ -64,6 +75,7 @@ struct cln_grid cln_grid_make(const struct cln_view *v, unsigned tensors)
     g.band = (uint32_t)band_of(v, g.family, tensors);
     g.bands = divide_up(v->groups, g.band);
     g.tiled = g.family == CLN_COLUMNS ? columns_tile(v, tensors) : g.bands >= ENOUGH_BANDS;
+    g.fetches = g.tiled && g.family == CLN_SEGMENTS && tensors * g.band * v->outers * v->inners <= MOST_FETCHED;
     if (!g.tiled) {
         uint64_t parts = most(1, least(parts_for(g.bands, g.groups), elements / g.bands / LEAST_PART));
         if (g.family == CLN_COLUMNS) {
@@ -113,7 +125,11 @@ struct cln_band cln_grid_part(const struct cln_grid *grid, const struct cln_view
     uint64_t o0 = cut(v->outers, po, grid->parts_outer), o1 = cut(v->outers, po + 1, grid->parts_outer);
     uint64_t i0 = cut(v->inners, pi, grid->parts_inner), i1 = cut(v->inners, pi + 1, grid->parts_inner);
     *offset = cln_grid_first(grid, band) * v->group_stride + o0 * v->outer_stride + i0;
-    return (struct cln_band){o1 - o0, i1 - i0, v->outer_stride, v->group_stride, cln_grid_count(grid, band)};
+    return (struct cln_band){.outers = o1 - o0,
+                             .inners = i1 - i0,
+                             .outer_stride = v->outer_stride,
+                             .group_stride = v->group_stride,
+                             .count = cln_grid_count(grid, band)};
 }
 
 struct cln_stretch cln_grid_chunk(const struct cln_grid *grid, const struct cln_view *v, uint64_t chunk,

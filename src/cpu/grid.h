@@ -11,6 +11,7 @@ struct cln_grid {
     uint64_t groups, bands;
     uint32_t band; /* groups of a band; the last may have fewer */
     int tiled;     /* a band stays in the cache between its sums and what is done with them; then it has one part */
+    int fetches;   /* … and has room there for the next one */
     uint64_t parts_outer, parts_inner;
     uint64_t chunks, chunk; /* elements of a chunk; the last may have fewer */
 };

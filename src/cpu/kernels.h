@@ -19,6 +19,7 @@
 struct cln_band {
     uint64_t outers, inners, outer_stride, group_stride;
     uint32_t count; /* ≤ CLN_BAND */
+    size_t ahead; /* segments: elements from here to what is wanted next and is to be fetched into the cache; 0: none */
 };
 
 /* What neighbouring groups are normalized with, a plane each; q only for the gradient.
@@ -31,7 +32,6 @@ struct cln_scalars {
  * comes the first again. A column is a run of one element. */
 struct cln_stretch {
     uint64_t count, group, inner, groups, inners;
-    size_t ahead;  /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
     int streaming; /* stores are to bypass the cache; cln_cpu_stream_end ends them */
 };
 
@@ -53,7 +53,7 @@ struct cln_rows {
     uint64_t count, length, stride;
     uint64_t first, cycle;
     const float *weight, *bias; /* NULL: 1 and 0 */
-    size_t ahead;               /* as in struct cln_stretch */
+    size_t ahead;               /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
     int streaming;
 };
 
@@ -61,6 +61,13 @@ struct cln_rows {
  * `double`. NULL: not wanted. */
 struct cln_gather {
     double *dweight, *dbias;
+};
+
+/* Two sums of `count` rows of `length` values: what statistics or dots gave. */
+struct cln_row_sums {
+    uint64_t count;
+    double length;
+    const double *first, *second;
 };
 
 /* Bytes moved per element: statistics 4, dots 8, apply 8, gradient 12, beside the weights, which stay in the cache; scalars: a plane
@@ -76,6 +83,10 @@ struct cln_rows_kernels {
     /* dx may be NULL, or dy */
     void (*gradient)(const float *x, const float *dy, float *dx, const struct cln_rows *rows,
                      const struct cln_scalars *k, const struct cln_gather *sums);
+    /* What rows are normalized with, of their statistics, and the slopes q and r of their gradient, of their dots. */
+    void (*finish)(const struct cln_row_sums *sums, int centred, float eps, float *m, float *c, float *rstd,
+                   float *var);
+    void (*slopes)(const struct cln_row_sums *sums, int centred, const float *rstd, float *q, float *r);
 };
 
 struct cln_cpu_kernels {

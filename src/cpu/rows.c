@@ -1,5 +1,6 @@
 /* Rows with weights along them, in plain C: sixteen lanes as in segments.c; sums over rows take a chunk of columns at a time. */
 #include "cpu/kernels.h"
+#include "cpu/rows_planes.h"
 
 enum {
     LANES = 16,
@@ -37,7 +38,7 @@ static void statistics(const float *x, const struct cln_rows *rows, int centred,
 {
     if (centred) { /* rows are runs, of which that family has statistics */
         struct cln_family_kernels segments;
-        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count};
+        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0};
         cln_cpu_fill_segments(&segments);
         segments.statistics(x, band, mean, m2);
         return;
@@ -135,7 +136,17 @@ static void gradient(const float *x, const float *dy, float *dx, const struct cl
     }
 }
 
+static void finish(const struct cln_row_sums *sums, int centred, float eps, float *m, float *c, float *rstd, float *var)
+{
+    rows_finish(sums, centred, eps, m, c, rstd, var);
+}
+
+static void slopes(const struct cln_row_sums *sums, int centred, const float *rstd, float *q, float *r)
+{
+    rows_slopes(sums, centred, rstd, q, r);
+}
+
 void cln_cpu_fill_rows(struct cln_rows_kernels *kernels)
 {
-    *kernels = (struct cln_rows_kernels){statistics, dots, apply, gradient};
+    *kernels = (struct cln_rows_kernels){statistics, dots, apply, gradient, finish, slopes};
 }

@@ -32,16 +32,17 @@ static struct cln_share share_of(const struct call *call, uint64_t band)
 int cln_cpu_streams(const struct cln_cpu_plan *plan, uint64_t elements, enum cln_step writing)
 {
     uint64_t tensors = writing == CLN_STEP_BACKWARD_APPLY ? 3 : 2;
-    return tensors * elements * sizeof(float) > plan->cache_bytes / 4 * 3;
+    return tensors * elements * sizeof(float) > plan->cache_bytes / 4;
 }
 
 /* ---- one band or part of it ---- */
 
-static void read_part(const struct call *call, const struct cln_share *s, uint64_t band, uint64_t part)
+static void read_part(const struct call *call, const struct cln_share *s, uint64_t band, uint64_t part, size_t ahead)
 {
     const struct cln_op *op = call->op;
     uint64_t offset;
     struct cln_band b = cln_grid_part(&call->grid, &op->view, band, part, &offset);
+    b.ahead = ahead;
     double *first = cln_cpu_partials(op, part, 0) + s->first, *second = cln_cpu_partials(op, part, 1) + s->first;
     if (call->reading == CLN_STEP_STATISTICS) {
         call->kernels->statistics(floats(op, CLN_X) + offset, b, first, second);
@@ -81,7 +82,7 @@ static void read_task(void *context, size_t i)
     const struct call *call = context;
     uint64_t band = i % call->grid.bands;
     struct cln_share s = share_of(call, band);
-    read_part(call, &s, band, i / call->grid.bands);
+    read_part(call, &s, band, i / call->grid.bands, 0);
 }
 
 static void small_task(void *context, size_t i)
@@ -104,22 +105,20 @@ static void write_task(void *context, size_t i)
         cln_cpu_stream_end();
 }
 
-/* A band through everything; while it is written the next one is fetched. */
+/* A band through everything; while it is read from the cache the next one is fetched. */
 static void tile_task(void *context, size_t i)
 {
     const struct call *call = context;
     const struct cln_view *v = &call->op->view;
     struct cln_share s = share_of(call, i);
-    read_part(call, &s, i, 0);
+    int fetches = call->grid.fetches && i + 1 < call->grid.bands;
+    read_part(call, &s, i, 0, fetches ? s.count * v->inners : 0);
     small_steps(call, &s);
     if (!call->writes)
         return;
     struct cln_scalars k = cln_cpu_scalars(&s);
-    struct cln_stretch at = {.count = s.count * v->inners,
-                             .groups = s.count,
-                             .inners = v->inners,
-                             .ahead = i + 1 < call->grid.bands ? s.count * v->inners : 0,
-                             .streaming = call->streaming};
+    struct cln_stretch at = {
+        .count = s.count * v->inners, .groups = s.count, .inners = v->inners, .streaming = call->streaming};
     for (uint64_t o = 0; o < v->outers; o++)
         write_stretch(call, o * v->outer_stride + s.first * v->group_stride, at, &k);
     if (call->streaming)
@@ -129,7 +128,7 @@ static void tile_task(void *context, size_t i)
 void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
 {
     enum {
-        SMALL = 1 << 16, /* elements up to which waking threads costs more than they do, */
+        SMALL = 1 << 18, /* elements of all tensors up to which waking threads costs more than they do, */
         FEW = 1 << 12    /* and groups below which it does */
     };
     struct call call = {.plan = plan, .op = op};
@@ -147,12 +146,14 @@ void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     call.grid = cln_grid_make(&op->view, call.reading == CLN_STEP_REDUCE ? 2 : 1);
     call.kernels = call.grid.family == CLN_SEGMENTS ? &plan->kernels.segments : &plan->kernels.columns;
     call.streaming = cln_cpu_streams(plan, elements, call.writing);
+    int small =
+        (call.reading == CLN_STEP_REDUCE || call.writing == CLN_STEP_BACKWARD_APPLY ? 3 : 2) * elements <= SMALL;
     size_t bands = (size_t)call.grid.bands;
     if (call.reads && call.grid.tiled) {
-        cln_parallel(bands, elements <= SMALL ? CLN_ALONE : CLN_LAST, tile_task, &call);
+        cln_parallel(bands, small ? CLN_ALONE : CLN_LAST, tile_task, &call);
         return;
     }
-    enum cln_parallel_hint hint = elements <= SMALL ? CLN_ALONE : CLN_ON;
+    enum cln_parallel_hint hint = small ? CLN_ALONE : CLN_ON;
     if (call.reads)
         cln_parallel(bands * (size_t)cln_grid_parts(&call.grid), hint, read_task, &call);
     cln_parallel(bands, op->view.groups < FEW ? CLN_ALONE : hint, small_task, &call);

@@ -114,7 +114,7 @@ static struct cln_rows rows_at(const struct call *call, uint64_t row, uint64_t c
 static void read_rows(const struct call *call, const float *x, const struct cln_rows *rows, double *mean, double *m2)
 {
     if (call->op->view.centred && rows->length > CLN_SHORT_ROW) {
-        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count};
+        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0};
         call->plan->kernels.segments.statistics(x, band, mean, m2);
     } else {
         call->kernels->statistics(x, rows, call->op->view.centred, mean, m2);
@@ -123,67 +123,76 @@ static void read_rows(const struct call *call, const float *x, const struct cln_
 
 /* ---- whole rows ---- */
 
-struct tile_scalars {
-    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], q[CLN_BAND], b[CLN_BAND];
+/* Planes of a tile's rows. */
+struct planes {
+    float m[CLN_BAND], c[CLN_BAND], rstd[CLN_BAND], var[CLN_BAND];
 };
 
-static struct cln_scalars scalars_of(const struct tile_scalars *t)
+/* Writes what was asked for of the rows' statistics. */
+static void keep_planes(const struct cln_op *op, uint64_t row, uint64_t count, const struct planes *p)
 {
-    return (struct cln_scalars){t->m, t->c, t->a, t->q, t->b};
-}
-
-static void put_statistic(struct tile_scalars *t, uint64_t j, const struct cln_statistic *s)
-{
-    t->m[j] = s->m;
-    t->c[j] = s->c;
-    t->a[j] = s->rstd;
-    t->q[j] = t->b[j] = 0.0f;
+    size_t bytes = (size_t)count * sizeof(float);
+    if (cln_bound(op, CLN_STATE)) {
+        float *state = floats(op, CLN_STATE) + row;
+        memcpy(state, p->m, bytes);
+        memcpy(state + op->view.groups, p->c, bytes);
+        memcpy(state + 2 * op->view.groups, p->rstd, bytes);
+    }
+    if (cln_bound(op, CLN_VAR))
+        memcpy(floats(op, CLN_VAR) + row, p->var, bytes);
+    if (cln_bound(op, CLN_RSTD))
+        memcpy(floats(op, CLN_RSTD) + row, p->rstd, bytes);
+    for (uint64_t j = 0; cln_bound(op, CLN_MEAN) && j < count; j++)
+        floats(op, CLN_MEAN)[row + j] = p->m[j] + p->c[j];
 }
 
 static void forward_tile(const struct call *call, uint64_t row, uint64_t count, size_t ahead)
 {
     const struct cln_op *op = call->op;
     struct cln_rows rows = rows_at(call, row, count);
-    struct tile_scalars t;
-    struct cln_scalars k = scalars_of(&t);
     uint64_t at = row * rows.length;
     double mean[CLN_BAND], m2[CLN_BAND];
+    struct cln_row_sums sums = {count, (double)rows.length, mean, m2};
+    struct planes p;
+    struct cln_scalars k = {.m = p.m, .c = p.c, .a = p.rstd};
     read_rows(call, floats(op, CLN_X) + at, &rows, mean, m2);
-    for (uint64_t j = 0; j < count; j++) {
-        struct cln_moments sums = {(double)rows.length, mean[j], m2[j]};
-        struct cln_statistic s = cln_statistic_keep(op, row + j, &sums);
-        put_statistic(&t, j, &s);
-    }
+    call->kernels->finish(&sums, op->view.centred, op->eps, p.m, p.c, p.rstd, p.var);
+    keep_planes(op, row, count, &p);
     rows.ahead = ahead;
     call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, &rows, &k);
 }
 
+/* Where the statistics of `row` and those behind it are. */
+static struct cln_scalars source_of(const struct cln_op *op, uint64_t row)
+{
+    static const float zeros[CLN_BAND];
+    if (op->source == CLN_FROM_STATE) {
+        const float *state = floats(op, CLN_STATE) + row;
+        return (struct cln_scalars){.m = state, .c = state + op->view.groups, .a = state + 2 * op->view.groups};
+    }
+    return (struct cln_scalars){
+        .m = cln_bound(op, CLN_MEAN) ? floats(op, CLN_MEAN) + row : zeros, .c = zeros, .a = floats(op, CLN_RSTD) + row};
+}
+
 static void backward_tile(const struct call *call, uint64_t row, uint64_t count, size_t ahead,
-                          const struct cln_gather *sums)
+                          const struct cln_gather *gather)
 {
     const struct cln_op *op = call->op;
     struct cln_rows rows = rows_at(call, row, count);
-    struct tile_scalars t;
-    struct cln_scalars k = scalars_of(&t);
+    struct cln_scalars k = source_of(op, row);
     uint64_t at = row * rows.length;
     const float *x = floats(op, CLN_X) + at, *dy = floats(op, CLN_DY) + at;
-    float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL;
-    for (uint64_t j = 0; j < count; j++) {
-        struct cln_statistic s = cln_statistic_of(op, row + j);
-        put_statistic(&t, j, &s);
-    }
+    float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL, q[CLN_BAND] = {0}, r[CLN_BAND] = {0};
     if (dx) {
         double sum_g[CLN_BAND], sum_gd[CLN_BAND];
+        struct cln_row_sums sums = {count, (double)rows.length, sum_g, sum_gd};
         call->kernels->dots(x, dy, &rows, &k, sum_g, sum_gd);
-        for (uint64_t j = 0; j < count; j++) {
-            struct cln_statistic s = cln_statistic_of(op, row + j);
-            struct cln_slope slope = cln_statistic_slope(op, &s, sum_g[j], sum_gd[j]);
-            t.q[j] = slope.q;
-            t.b[j] = slope.r;
-        }
+        call->kernels->slopes(&sums, op->view.centred, k.a, q, r);
     }
+    k.q = q;
+    k.b = r;
     rows.ahead = ahead;
-    call->kernels->gradient(x, dy, dx, &rows, &k, sums);
+    call->kernels->gradient(x, dy, dx, &rows, &k, gather);
 }
 
 static double *block_sums(const struct cln_op *op, uint64_t block, int plane)
@@ -215,7 +224,8 @@ static void tile_task(void *context, size_t i)
     uint64_t block = i / g->bands, k0 = i % g->bands * g->band, k1 = least(g->cycle, k0 + g->band);
     uint64_t s0 = block * g->block, s1 = least(g->samples, s0 + g->block);
     struct cln_gather sums = gather_of(call, block, k0 * g->length, k1 * g->length);
-    uint64_t together = g->bands == 1 ? s1 - s0 : 1; /* samples whose rows of the band follow each other */
+    /* Samples whose rows of the band follow each other; a tile is of whole samples, or of one. */
+    uint64_t together = g->bands == 1 && g->tile >= g->cycle ? s1 - s0 : 1;
     for (uint64_t s = s0; s < s1; s += together) {
         uint64_t end = (s + together - 1) * g->cycle + k1;
         for (uint64_t row = s * g->cycle + k0, count; row < end; row += count) {

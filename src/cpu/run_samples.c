@@ -129,8 +129,8 @@ static struct cln_band band_of(const struct call *call, const struct patch *p)
 {
     const struct cln_samples_grid *g = &call->grid;
     if (g->family == CLN_COLUMNS)
-        return (struct cln_band){p->positions, 1, g->channels, 1, (uint32_t)p->count};
-    return (struct cln_band){1, p->positions, p->positions, g->positions, (uint32_t)p->count};
+        return (struct cln_band){p->positions, 1, g->channels, 1, (uint32_t)p->count, 0};
+    return (struct cln_band){1, p->positions, p->positions, g->positions, (uint32_t)p->count, 0};
 }
 
 struct patch_scalars {
@@ -173,14 +173,13 @@ static void write_stretch(const struct call *call, uint64_t at, struct cln_stret
         call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, stretch, k);
 }
 
-static void write_patch(const struct call *call, const struct patch *p, const struct cln_scalars *k, size_t ahead)
+static void write_patch(const struct call *call, const struct patch *p, const struct cln_scalars *k)
 {
     const struct cln_samples_grid *g = &call->grid;
     uint64_t at = offset_of(call, p);
     struct cln_stretch stretch = {.count = p->count * p->positions,
                                   .groups = p->count,
                                   .inners = g->family == CLN_COLUMNS ? 1 : p->positions,
-                                  .ahead = ahead,
                                   .streaming = call->streaming};
     if (g->family == CLN_COLUMNS ? p->count == g->channels : p->positions == g->positions) {
         write_stretch(call, at, stretch, k);
@@ -226,7 +225,7 @@ static void tile_moments(const struct call *call, const struct tile *t, struct c
     if (g->family == CLN_SEGMENTS) { /* a statistics group is one run */
         struct patch p = {t->sample, first, 0, 0, 0};
         uint64_t run = g->merged * g->positions;
-        call->kernels->statistics(x + offset_of(call, &p), (struct cln_band){1, run, run, run, (uint32_t)t->count},
+        call->kernels->statistics(x + offset_of(call, &p), (struct cln_band){1, run, run, run, (uint32_t)t->count, 0},
                                   mean, m2);
         for (uint64_t j = 0; j < t->count; j++)
             of[j] = (struct cln_moments){(double)run, mean[j], m2[j]};
@@ -244,19 +243,19 @@ static void tile_moments(const struct call *call, const struct tile *t, struct c
     }
 }
 
-static void write_tile(const struct call *call, const struct tile *t, const struct group_scalars *of, size_t ahead)
+static void write_tile(const struct call *call, const struct tile *t, const struct group_scalars *of)
 {
     struct patch_scalars scalars;
     uint64_t end = (t->group + t->count) * call->grid.merged;
     for (uint64_t channel = t->group * call->grid.merged; channel < end;) {
         struct patch p = patch_of(call, t, channel);
         struct cln_scalars k = fold(call, &p, of, t->group, &scalars);
-        write_patch(call, &p, &k, ahead);
+        write_patch(call, &p, &k);
         channel += p.count;
     }
 }
 
-static void forward_tile(const struct call *call, const struct tile *t, size_t ahead)
+static void forward_tile(const struct call *call, const struct tile *t)
 {
     struct cln_moments moments[CLN_BAND];
     struct group_scalars of[CLN_BAND];
@@ -269,7 +268,7 @@ static void forward_tile(const struct call *call, const struct tile *t, size_t a
             t->sums[1][t->group + j] += cln_statistic_running_var(call->op, moments[j].count, s.var);
         }
     }
-    write_tile(call, t, of, ahead);
+    write_tile(call, t, of);
 }
 
 /* Σdy and Σdy·d of a patch's channels; what they add to the sums of the weights and to Σg, Σg·d of their groups. */
@@ -299,7 +298,7 @@ static void add_dots(const struct call *call, const struct tile *t, const struct
     }
 }
 
-static void backward_tile(const struct call *call, const struct tile *t, size_t ahead)
+static void backward_tile(const struct call *call, const struct tile *t)
 {
     const struct cln_op *op = call->op;
     struct group_scalars of[CLN_BAND];
@@ -323,7 +322,7 @@ static void backward_tile(const struct call *call, const struct tile *t, size_t 
         of[j].q = slope.q;
         of[j].r = slope.r;
     }
-    write_tile(call, t, of, ahead);
+    write_tile(call, t, of);
 }
 
 static double *block_sums(const struct call *call, uint64_t block, int plane)
@@ -340,7 +339,7 @@ static const enum cln_role *summed(const struct call *call)
     return call->backward ? backward : forward;
 }
 
-/* A band of the statistics groups of a block's samples, tile by tile; while one is written the next one is fetched. */
+/* A band of the statistics groups of a block's samples, tile by tile. */
 static void tile_task(void *context, size_t i)
 {
     const struct call *call = context;
@@ -357,13 +356,10 @@ static void tile_task(void *context, size_t i)
     for (t.sample = s0; t.sample < s1; t.sample++) {
         for (t.group = first; t.group < end; t.group += t.count) {
             t.count = least(g->tile, end - t.group);
-            size_t ahead = 0;
-            if (g->family == CLN_SEGMENTS && t.group + t.count < end)
-                ahead = t.count * g->merged * g->positions;
             if (call->backward)
-                backward_tile(call, &t, ahead);
+                backward_tile(call, &t);
             else
-                forward_tile(call, &t, ahead);
+                forward_tile(call, &t);
         }
     }
     if (call->streaming)
@@ -512,7 +508,7 @@ static void write_task(void *context, size_t i)
     struct patch_scalars scalars;
     const struct group_scalars *of = split_scalars(call) + p.sample * call->grid.groups;
     struct cln_scalars k = fold(call, &p, of, 0, &scalars);
-    write_patch(call, &p, &k, 0);
+    write_patch(call, &p, &k);
     if (call->streaming)
         cln_cpu_stream_end();
 }

@@ -7,11 +7,6 @@ static float *floats(const struct cln_op *op, enum cln_role role)
     return op->role[role].handle;
 }
 
-float cln_rstd(float var, float eps)
-{
-    return (float)(1.0 / sqrt((double)var + eps));
-}
-
 struct cln_statistic cln_statistic_keep(const struct cln_op *op, uint64_t g, const struct cln_moments *t)
 {
     uint64_t groups = cln_view_statistics(&op->view);
@@ -65,10 +60,16 @@ static float blend(float old, double batch, float f)
     return (float)(old + f * (batch - old));
 }
 
+float cln_statistic_share(const struct cln_op *op)
+{
+    const clnorm_running *r = &op->running;
+    return r->average == CLNORM_CUMULATIVE ? (float)(1.0 / ((double)r->count + 1.0)) : r->momentum;
+}
+
 void cln_statistic_commit(struct cln_cpu_plan *plan, const struct cln_op *op, uint64_t c, double mean, double var)
 {
     const clnorm_running *r = &op->running;
-    float f = r->average == CLNORM_CUMULATIVE ? (float)(1.0 / ((double)r->count + 1.0)) : r->momentum;
+    float f = cln_statistic_share(op);
     if (!isfinite(mean) || !isfinite(var)) {
         atomic_fetch_or(&plan->found, CLNORM_FOUND_NONFINITE);
         if (r->guard == CLNORM_GUARD_FINITE)

@@ -5,13 +5,18 @@
 #include "backend/op.h"
 #include "cpu/run.h"
 
+#include <math.h>
+
 /* What a group is normalized with: x̂ = ((x − m) − c)·rstd. */
 struct cln_statistic {
     float m, c, rstd;
     float var; /* of cln_statistic_keep alone */
 };
 
-float cln_rstd(float var, float eps);
+static inline float cln_rstd(float var, float eps)
+{
+    return (float)(1.0 / sqrt((double)var + eps));
+}
 
 /* From the sums of statistics group g, written to STATE, MEAN, VAR and RSTD where they are bound. RMS norm: sums of mean 0. */
 struct cln_statistic cln_statistic_keep(const struct cln_op *op, uint64_t g, const struct cln_moments *sums);
@@ -25,6 +30,8 @@ struct cln_slope {
 struct cln_slope cln_statistic_slope(const struct cln_op *op, const struct cln_statistic *s, double sum_g,
                                      double sum_gd);
 
+/* How much of a batch enters the running statistics. */
+float cln_statistic_share(const struct cln_op *op);
 /* Blends a batch's mean and variance into the running ones of channel c. */
 void cln_statistic_commit(struct cln_cpu_plan *plan, const struct cln_op *op, uint64_t c, double mean, double var);
 /* The variance of `count` values as running statistics take it. */

@@ -2,6 +2,7 @@
 
 #include "cpu/statistic.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -52,47 +53,65 @@ static struct cln_moments get_statistics(const float *planes, uint64_t groups, u
     return (struct cln_moments){count, mean, count * planes[4 * groups + g]};
 }
 
+static void rstd_each(const float *var, float eps, uint32_t n, float *rstd)
+{
+    for (uint32_t i = 0; i < n; i++)
+        rstd[i] = cln_rstd(var[i], eps);
+}
+
+static void copy(float *to, const float *from, uint32_t n)
+{
+    memcpy(to, from, n * sizeof *to);
+}
+
 static void step_finalize(const struct cln_share *s)
 {
     const struct cln_op *op = s->op;
     uint64_t groups = op->view.groups;
-    const float *m = floats(op, CLN_STATISTICS) + 2 * groups, *c = m + groups, *var = c + groups;
-    float *state = floats(op, CLN_STATE);
-    float *mean_out = floats(op, CLN_MEAN), *var_out = floats(op, CLN_VAR), *rstd_out = floats(op, CLN_RSTD);
-    for (uint64_t g = s->first; g < s->first + s->count; g++) {
-        float rstd = cln_rstd(var[g], op->eps);
-        state[g] = m[g];
-        state[groups + g] = c[g];
-        state[2 * groups + g] = rstd;
-        if (mean_out)
-            mean_out[g] = m[g] + c[g];
-        if (var_out)
-            var_out[g] = var[g];
-        if (rstd_out)
-            rstd_out[g] = rstd;
+    uint32_t n = s->count;
+    const float *m = floats(op, CLN_STATISTICS) + 2 * groups + s->first, *c = m + groups, *var = c + groups;
+    float *state = floats(op, CLN_STATE) + s->first, *rstd = state + 2 * groups;
+    copy(state, m, n);
+    copy(state + groups, c, n);
+    rstd_each(var, op->eps, n, rstd);
+    if (cln_bound(op, CLN_MEAN)) {
+        float *mean = floats(op, CLN_MEAN) + s->first;
+        for (uint32_t i = 0; i < n; i++)
+            mean[i] = m[i] + c[i];
+    }
+    if (cln_bound(op, CLN_VAR))
+        copy(floats(op, CLN_VAR) + s->first, var, n);
+    if (cln_bound(op, CLN_RSTD))
+        copy(floats(op, CLN_RSTD) + s->first, rstd, n);
+}
+
+/* A part of every group into what the parts before it make. All groups have the same counts, so that nothing is divided group by group
+ * (cln_moments_add is the same for one). */
+static void add_part(double before, double count, uint32_t groups, const double *part_mean, const double *part_m2,
+                     double *mean, double *m2)
+{
+    double share = count / (before + count), weight = before * share;
+    for (uint32_t g = 0; g < groups; g++) {
+        double delta = part_mean[g] - mean[g];
+        m2[g] += part_m2[g] + delta * delta * weight;
+        mean[g] += delta * share;
     }
 }
 
 static void step_finish(const struct cln_share *s)
 {
     uint64_t parts = cln_grid_parts(s->grid), groups = s->op->view.groups, offset;
-    double *mean = cln_cpu_partials(s->op, 0, 0), *m2 = cln_cpu_partials(s->op, 0, 1);
-    struct cln_moments total = {0};
+    double *mean = cln_cpu_partials(s->op, 0, 0), *m2 = cln_cpu_partials(s->op, 0, 1), count = 0.0;
     for (uint64_t k = 0; k < parts; k++) {
-        const double *part_mean = cln_cpu_partials(s->op, k, 0), *part_m2 = cln_cpu_partials(s->op, k, 1);
         struct cln_band band = cln_grid_part(s->grid, &s->op->view, 0, k, &offset);
-        double before = total.count, count = (double)(band.outers * band.inners);
-        for (uint64_t g = s->first; k > 0 && g < s->first + s->count; g++) {
-            struct cln_moments part = {count, part_mean[g], part_m2[g]};
-            total = (struct cln_moments){before, mean[g], m2[g]};
-            cln_moments_add(&total, &part);
-            mean[g] = total.mean;
-            m2[g] = total.m2;
-        }
-        total.count = before + count;
+        double more = (double)(band.outers * band.inners);
+        if (k > 0 && more > 0.0)
+            add_part(count, more, s->count, cln_cpu_partials(s->op, k, 0) + s->first,
+                     cln_cpu_partials(s->op, k, 1) + s->first, mean + s->first, m2 + s->first);
+        count += more;
     }
     for (uint64_t g = s->first; g < s->first + s->count; g++) {
-        struct cln_moments all = {total.count, mean[g], m2[g]};
+        struct cln_moments all = {count, mean[g], m2[g]};
         put_statistics(floats(s->op, CLN_STATISTICS), groups, g, &all);
     }
     step_finalize(s);
@@ -113,11 +132,35 @@ static void step_merge(const struct cln_share *s)
     }
 }
 
+/* The usual case, without a choice group by group: all counts above 1, all values finite, f between 0 and 1. Else nothing is done. */
+static int commit_plain(const struct cln_share *share)
+{
+    const struct cln_op *op = share->op;
+    float f = cln_statistic_share(op);
+    uint64_t groups = op->view.groups;
+    const float *count = floats(op, CLN_STATISTICS) + share->first, *low = count + groups, *m = low + groups,
+                *c = m + groups, *var = c + groups;
+    float *running_mean = floats(op, CLN_RUNNING_MEAN) + share->first,
+          *running_var = floats(op, CLN_RUNNING_VAR) + share->first;
+    int usual = f > 0.0f && f < 1.0f, unbiased = op->running.variance == CLNORM_UNBIASED;
+    for (uint32_t i = 0; i < share->count; i++)
+        usual &= (count[i] > 1.0f) & (fabsf(m[i]) <= FLT_MAX) & (var[i] <= FLT_MAX);
+    for (uint32_t i = 0; usual && i < share->count; i++) {
+        double n = (double)count[i] + low[i], mean = (double)m[i] + c[i], v = var[i];
+        v *= unbiased ? n / (n - 1.0) : 1.0;
+        running_mean[i] = (float)(running_mean[i] + f * (mean - running_mean[i]));
+        running_var[i] = (float)(running_var[i] + f * (v - running_var[i]));
+    }
+    return usual;
+}
+
 static void step_commit(const struct cln_share *share)
 {
     const struct cln_op *op = share->op;
     uint64_t groups = op->view.groups;
     const float *s = floats(op, CLN_STATISTICS);
+    if (commit_plain(share))
+        return;
     for (uint64_t g = share->first; g < share->first + share->count; g++) {
         double count = (double)s[g] + s[groups + g];
         double mean = (double)s[2 * groups + g] + s[3 * groups + g];
@@ -145,11 +188,6 @@ static struct source source_of(const struct cln_op *op, uint64_t g)
     return (struct source){floats(op, CLN_RUNNING_MEAN)[g], 0.0f, cln_rstd(floats(op, CLN_RUNNING_VAR)[g], op->eps)};
 }
 
-static float weight_of(const struct cln_op *op, uint64_t g)
-{
-    return cln_bound(op, CLN_WEIGHT) ? floats(op, CLN_WEIGHT)[g] : 1.0f;
-}
-
 /* ---- backward ---- */
 
 static void step_reduce_finish(const struct cln_share *s)
@@ -158,16 +196,19 @@ static void step_reduce_finish(const struct cln_share *s)
     uint64_t groups = op->view.groups, parts = cln_grid_parts(s->grid);
     float *sums = floats(op, CLN_SUMS), *dweight = floats(op, CLN_DWEIGHT), *dbias = floats(op, CLN_DBIAS);
     double count = (double)cln_view_count(&op->view);
-    for (uint64_t g = s->first; g < s->first + s->count; g++) {
-        double dy = 0.0, dyd = 0.0;
-        for (uint64_t k = 0; k < parts; k++) {
-            dy += cln_cpu_partials(op, k, 0)[g];
-            dyd += cln_cpu_partials(op, k, 1)[g];
+    double *dy = cln_cpu_partials(op, 0, 0), *dyd = cln_cpu_partials(op, 0, 1);
+    for (uint64_t k = 1; k < parts; k++) {
+        const double *part_dy = cln_cpu_partials(op, k, 0), *part_dyd = cln_cpu_partials(op, k, 1);
+        for (uint64_t g = s->first; g < s->first + s->count; g++) {
+            dy[g] += part_dy[g];
+            dyd[g] += part_dyd[g];
         }
+    }
+    for (uint64_t g = s->first; g < s->first + s->count; g++) {
         sums[g] = (float)count;
         sums[groups + g] = (float)(count - sums[g]);
-        sums[2 * groups + g] = (float)dy;
-        sums[3 * groups + g] = (float)(dyd * source_of(op, g).rstd);
+        sums[2 * groups + g] = (float)dy[g];
+        sums[3 * groups + g] = (float)(dyd[g] * source_of(op, g).rstd);
         if (dweight)
             dweight[g] = sums[3 * groups + g];
         if (dbias)
@@ -188,28 +229,62 @@ struct cln_center cln_cpu_center(const struct cln_share *s)
                                zeros};
 }
 
+/* dx from the sums; with constant statistics dx = a·dy. */
+static void fold_gradient(const struct cln_share *s, const float *rstd, float *const plane[SCALARS])
+{
+    const struct cln_op *op = s->op;
+    uint64_t groups = op->view.groups;
+    float *m = plane[0], *c = plane[1], *a = plane[2], *q = plane[3], *b = plane[4];
+    if (op->source == CLN_FROM_RUNNING) {
+        memset(m, 0, s->count * sizeof *m);
+        memset(c, 0, s->count * sizeof *c);
+        return;
+    }
+    const float *count = floats(op, CLN_SUMS) + s->first, *low = count + groups, *dy = low + groups, *dyd = dy + groups;
+    for (uint32_t i = 0; i < s->count; i++) {
+        double n = (double)count[i] + low[i];
+        q[i] = (float)(-(double)a[i] * rstd[i] * (dyd[i] / n));
+        b[i] = (float)(-(double)a[i] * (dy[i] / n));
+    }
+}
+
 void cln_cpu_fold(const struct cln_share *s, enum cln_step step)
 {
     const struct cln_op *op = s->op;
     uint64_t groups = op->view.groups;
-    float *m = scalar_plane(s, 0), *c = scalar_plane(s, 1), *a = scalar_plane(s, 2), *q = scalar_plane(s, 3),
-          *b = scalar_plane(s, 4);
-    for (uint64_t g = s->first; g < s->first + s->count; g++) {
-        struct source from = source_of(op, g);
-        m[g] = from.m;
-        c[g] = from.c;
-        a[g] = from.rstd * weight_of(op, g);
-        q[g] = 0.0f;
-        b[g] = step == CLN_STEP_APPLY && cln_bound(op, CLN_BIAS) ? floats(op, CLN_BIAS)[g] : 0.0f;
-        if (step == CLN_STEP_BACKWARD_APPLY && op->source == CLN_FROM_RUNNING) {
-            m[g] = c[g] = 0.0f; /* constants: dx = a·dy */
-        } else if (step == CLN_STEP_BACKWARD_APPLY) {
-            const float *sums = floats(op, CLN_SUMS);
-            double count = (double)sums[g] + sums[groups + g];
-            q[g] = (float)(-(double)a[g] * from.rstd * (sums[3 * groups + g] / count));
-            b[g] = (float)(-(double)a[g] * (sums[2 * groups + g] / count));
-        }
+    uint32_t n = s->count;
+    float *plane[SCALARS];
+    for (int k = 0; k < SCALARS; k++)
+        plane[k] = scalar_plane(s, k) + s->first;
+    float *m = plane[0], *c = plane[1], *a = plane[2], *q = plane[3], *b = plane[4];
+    const float *rstd = a;
+    if (op->source == CLN_FROM_STATE) {
+        const float *state = floats(op, CLN_STATE) + s->first;
+        copy(m, state, n);
+        copy(c, state + groups, n);
+        rstd = state + 2 * groups;
+    } else {
+        copy(m, floats(op, op->source == CLN_FROM_GIVEN ? CLN_MEAN : CLN_RUNNING_MEAN) + s->first, n);
+        memset(c, 0, n * sizeof *c);
+        if (op->source == CLN_FROM_GIVEN)
+            rstd = floats(op, CLN_RSTD) + s->first;
+        else
+            rstd_each(floats(op, CLN_RUNNING_VAR) + s->first, op->eps, n, a);
     }
+    if (cln_bound(op, CLN_WEIGHT)) {
+        const float *weight = floats(op, CLN_WEIGHT) + s->first;
+        for (uint32_t i = 0; i < n; i++)
+            a[i] = rstd[i] * weight[i];
+    } else if (rstd != a) {
+        copy(a, rstd, n);
+    }
+    memset(q, 0, n * sizeof *q);
+    if (step == CLN_STEP_APPLY && cln_bound(op, CLN_BIAS))
+        copy(b, floats(op, CLN_BIAS) + s->first, n);
+    else
+        memset(b, 0, n * sizeof *b);
+    if (step == CLN_STEP_BACKWARD_APPLY)
+        fold_gradient(s, rstd, plane);
 }
 
 struct cln_scalars cln_cpu_scalars(const struct cln_share *s)

@@ -1,15 +1,41 @@
 #include "layer.h"
 
+static size_t weights_of(const clnorm_desc *desc)
+{
+    size_t count = (size_t)desc->c;
+    if (!desc->normalized_dims)
+        return count;
+    /* Channels are the first of the dimensions but n, or channels-last the last. */
+    const int dims = 1 + desc->spatial_dims, channel = desc->layout == CLNORM_NSC ? dims - 1 : 0;
+    count = 1;
+    for (int d = dims - desc->normalized_dims; d < dims; d++)
+        count *= (size_t)(d == channel ? desc->c : desc->spatial[d - (channel == 0)]);
+    return count;
+}
+
 struct layer *layer_new(clnorm_device *device, const struct shape *shape, int64_t n, float eps, const float *x,
                         const float *weight, const float *bias)
 {
+    clnorm_desc desc = shape_desc(shape);
+    if (eps >= 0)
+        desc.eps = eps;
+    return layer_of(device, &desc, n, x, weight, bias);
+}
+
+struct layer *layer_of(clnorm_device *device, const clnorm_desc *desc, int64_t n, const float *x, const float *weight,
+                       const float *bias)
+{
     struct layer *l = scratch(sizeof *l);
+    const bool running = desc->norm == CLNORM_BATCH || desc->norm == CLNORM_INSTANCE;
     l->device = device;
-    l->plan = test_plan(device, shape, eps);
-    l->shape = *shape;
+    l->plan = test_plan_of(device, desc);
+    l->shape = (struct shape){
+        desc->layout, desc->n, desc->c, desc->spatial_dims, {desc->spatial[0], desc->spatial[1], desc->spatial[2]}};
     l->n = n;
-    l->count = shape_elements(shape, n);
-    l->channels = (size_t)shape->c;
+    l->count = shape_elements(&l->shape, n);
+    l->channels = (size_t)desc->c;
+    l->weights = weights_of(desc);
+    l->groups = (size_t)clnorm_plan_groups(l->plan, n);
     float *ones = scratch_floats(l->channels);
     for (size_t c = 0; c < l->channels; c++)
         ones[c] = 1;
@@ -18,15 +44,21 @@ struct layer *layer_new(clnorm_device *device, const struct shape *shape, int64_
     l->dy = array_new(device, l->count, random_floats(4711, l->count, 1, 0));
     l->dx = array_new(device, l->count, NULL);
     if (weight)
-        l->weight = array_new(device, l->channels, weight);
+        l->weight = array_new(device, l->weights, weight);
     if (bias)
-        l->bias = array_new(device, l->channels, bias);
+        l->bias = array_new(device, l->weights, bias);
     l->state = array_bytes(device, clnorm_plan_state_bytes(l->plan));
-    l->running_mean = array_new(device, l->channels, scratch_floats(l->channels));
-    l->running_var = array_new(device, l->channels, ones);
-    struct array *outputs[] = {&l->mean, &l->var, &l->rstd, &l->dweight, &l->dbias};
-    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++)
-        *outputs[i] = array_new(device, l->channels, NULL);
+    if (running) {
+        l->running_mean = array_new(device, l->channels, scratch_floats(l->channels));
+        l->running_var = array_new(device, l->channels, ones);
+    }
+    if (desc->norm != CLNORM_RMS) {
+        l->mean = array_new(device, l->groups, NULL);
+        l->var = array_new(device, l->groups, NULL);
+    }
+    l->rstd = array_new(device, l->groups, NULL);
+    l->dweight = array_new(device, l->weights, NULL);
+    l->dbias = array_new(device, l->weights, NULL);
 
     static const clnorm_forward_args forward = CLNORM_FORWARD_ARGS_INIT;
     l->forward = forward;

@@ -190,16 +190,23 @@ const char *shape_text(const struct shape *shape)
     return text;
 }
 
+clnorm_plan *test_plan_of(clnorm_device *device, const clnorm_desc *desc)
+{
+    clnorm_plan *plan = NULL;
+    const struct shape shape = {
+        desc->layout, desc->n, desc->c, desc->spatial_dims, {desc->spatial[0], desc->spatial[1], desc->spatial[2]}};
+    clnorm_status status = clnorm_plan_create(device, desc, &plan);
+    ck_assert_msg(status == CLNORM_OK, "no plan of norm %d for %s: %s: %s", (int)desc->norm, shape_text(&shape),
+                  clnorm_status_name(status), clnorm_last_error());
+    return keep(KEPT_PLAN, plan);
+}
+
 clnorm_plan *test_plan(clnorm_device *device, const struct shape *shape, float eps)
 {
     clnorm_desc desc = shape_desc(shape);
-    clnorm_plan *plan = NULL;
     if (eps >= 0)
         desc.eps = eps;
-    clnorm_status status = clnorm_plan_create(device, &desc, &plan);
-    ck_assert_msg(status == CLNORM_OK, "no plan for %s: %s: %s", shape_text(shape), clnorm_status_name(status),
-                  clnorm_last_error());
-    return keep(KEPT_PLAN, plan);
+    return test_plan_of(device, &desc);
 }
 
 /* ---- arrays ---------------------------------------------------------------------------------------------------- */

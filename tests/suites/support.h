@@ -48,6 +48,8 @@ size_t shape_index(const struct shape *shape, size_t n, size_t c, size_t positio
 /* "ncs 4x3x5" */
 const char *shape_text(const struct shape *shape);
 /* Destroyed after the test. eps < 0: the default. */
+clnorm_plan *test_plan_of(clnorm_device *device, const clnorm_desc *desc);
+/* Of batch norm. */
 clnorm_plan *test_plan(clnorm_device *device, const struct shape *shape, float eps);
 
 /* ---- arrays ---------------------------------------------------------------------------------------------------- */

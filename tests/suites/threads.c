@@ -117,17 +117,36 @@ static const struct shape wide[] = {{CLNORM_NC, 3000, 70, 0, {0, 0, 0}},
                                     {CLNORM_NSC, 5, 40, 2, {45, 23, 0}}};
 enum { WIDE = sizeof wide / sizeof *wide };
 
-/* The outputs of forward and backward of all those shapes, hashed. */
+/* The problem of a norm on such a shape, if it is one. */
+static bool norm_on(clnorm_norm norm, const struct shape *shape, clnorm_desc *desc)
+{
+    *desc = shape_desc(shape);
+    desc->norm = norm;
+    if (norm == CLNORM_GROUP)
+        desc->groups = shape->c % 10 == 0 ? 10 : 1;
+    if (norm == CLNORM_LAYER || norm == CLNORM_RMS)
+        desc->normalized_dims = norm == CLNORM_LAYER ? 1 : 1 + shape->dims;
+    return norm != CLNORM_INSTANCE || shape->dims > 0;
+}
+
+/* The outputs of forward and backward of every norm on all those shapes, hashed. */
 static uint64_t hash_of_results(clnorm_device *device)
 {
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
-    for (int s = 0; s < WIDE; s++) {
-        float *x = random_floats(5, shape_elements(&wide[s], wide[s].n), 1, 7);
-        struct layer *l = layer_new(device, &wide[s], wide[s].n, -1, x, NULL, NULL);
+    for (int s = 0; s < 5 * WIDE; s++) {
+        const struct shape *shape = &wide[s / 5];
+        clnorm_desc desc;
+        if (!norm_on((clnorm_norm)(s % 5), shape, &desc))
+            continue;
+        float *x = random_floats(5, shape_elements(shape, shape->n), 1, 7);
+        struct layer *l = layer_of(device, &desc, shape->n, x, NULL, NULL);
         layer_forward(l);
         layer_backward(l);
-        const struct array *outputs[] = {&l->y, &l->dx, &l->dweight, &l->dbias, &l->running_mean, &l->running_var};
+        const struct array *outputs[] = {&l->y,    &l->dx,           &l->dweight,    &l->dbias,
+                                         &l->rstd, &l->running_mean, &l->running_var};
         for (size_t k = 0; k < sizeof outputs / sizeof *outputs; k++) {
+            if (!outputs[k]->count) /* the norm has it not */
+                continue;
             const unsigned char *bytes = (const unsigned char *)array_get(outputs[k]);
             for (size_t i = 0; i < outputs[k]->count * sizeof(float); i++)
                 hash = (hash ^ bytes[i]) * 1099511628211u;

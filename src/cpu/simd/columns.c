@@ -7,8 +7,8 @@ enum {
     PIVOT_ROWS = 16,
     ROWS = 256,           /* that share a pivot */
     TURN = CHAIN * CHAIN, /* rows after which sums are carried on in double */
-    LONG_ROW = 64,        /* columns of a band from which on a row is read as a whole */
-    AHEAD = 4096          /* elements that are fetched before they are needed */
+    AHEAD = 4096,         /* elements that are fetched before they are added up */
+    WRITE_AHEAD = 2048    /* and before they are normalized */
 };
 
 /* `lanes` of a row: LANES but in the last vector of a band. */
@@ -29,9 +29,9 @@ INLINE vec pivot_of(const float *x, uint64_t rows, uint64_t stride, size_t lanes
     return x0 + s / splat((float)first);
 }
 
-/* Two sums of every column of a band: chains, chains of chains, then double. Planes are padded to whole vectors. */
+/* Two sums of every column of a band: chains of chains, then double. Planes are padded to whole vectors. */
 struct sums {
-    float part[2][CLN_BAND], chain[2][CLN_BAND];
+    float chain[2][CLN_BAND];
     double total[2][CLN_BAND];
 };
 
@@ -45,15 +45,14 @@ struct terms {
     const float *x, *dy, *m, *c;
 };
 
-INLINE void rows_add(const struct terms *of, uint64_t at, uint64_t rows, uint64_t stride, size_t ahead, vec m, vec c,
-                     size_t lanes, int dots, vec *a, vec *b)
+/* `rows` rows of one vector of columns. */
+INLINE void rows_add(const struct terms *of, uint64_t at, uint64_t rows, uint64_t stride, vec m, vec c, size_t lanes,
+                     int dots, vec *a, vec *b)
 {
     for (uint64_t r = 0; r < rows; r++, at += stride) {
         vec d = row_load(of->x + at, lanes) - m;
-        fetch_soon(of->x + at + ahead);
         if (dots) {
             vec g = row_load(of->dy + at, lanes);
-            fetch_soon(of->dy + at + ahead);
             *a += g;
             *b += g * (d - c);
         } else {
@@ -63,41 +62,56 @@ INLINE void rows_add(const struct terms *of, uint64_t at, uint64_t rows, uint64_
     }
 }
 
-/* `rows` ≤ CHAIN rows of every column from element `at` on, `step` rows of a vector before its neighbour. */
-INLINE void chains_add(const struct terms *of, uint64_t at, uint64_t rows, const struct cln_band *band, size_t ahead,
-                       int dots, uint64_t step, struct sums *t)
+/* The lines that are fetched while CHAIN rows are added up: as many, `ahead` elements on, in the order of their addresses, and not into
+ * the nearest cache: they would push each other out before they are used. */
+struct fetches {
+    size_t next, column, width, gap; /* element; its column; columns of a row, and from its end to the next row */
+};
+
+INLINE void fetch_chain(const struct terms *of, struct fetches *f, int dots)
 {
-    for (uint64_t r = 0; r < rows; r += step, at += step * band->outer_stride) {
-        int last = r + step >= rows;
-        for (size_t j = 0; j < band->count; j += LANES) {
-            size_t lanes = band->count - j;
-            vec a = {0}, b = {0}, m = row_load(of->m + j, lanes), c = dots ? row_load(of->c + j, lanes) : m;
-            if (r > 0) {
-                a = load(t->part[0] + j);
-                b = load(t->part[1] + j);
-            }
-            if (lanes >= LANES && r + step <= rows)
-                rows_add(of, at + j, step, band->outer_stride, ahead, m, c, LANES, dots, &a, &b);
-            else
-                rows_add(of, at + j, least(step, rows - r), band->outer_stride, ahead, m, c, lanes, dots, &a, &b);
-            if (last) {
-                a += load(t->chain[0] + j);
-                b += load(t->chain[1] + j);
-            }
-            store((last ? t->chain : t->part)[0] + j, a);
-            store((last ? t->chain : t->part)[1] + j, b);
-        }
+    for (size_t i = 0; i < CHAIN * LANES; i += LANES) {
+        fetch(of->x + f->next + i);
+        if (dots)
+            fetch(of->dy + f->next + i);
+    }
+    f->next += CHAIN * LANES;
+    f->column += CHAIN * LANES;
+    if (f->column >= f->width) {
+        f->next += f->gap;
+        f->column = 0;
     }
 }
 
-/* All rows. Long rows one after the other: that is what memory delivers fastest, above all to several threads. Of short ones CHAIN
- * side by side, for a row's sums would wait for those of the row before. */
+/* `rows` ≤ CHAIN rows of every column from element `at` on: a vector of columns stays in registers for a chain. The rows are in the
+ * cache by then, for they were fetched one after the other: that is what memory delivers fastest. */
+INLINE void chains_add(const struct terms *of, uint64_t at, uint64_t rows, const struct cln_band *band, size_t ahead,
+                       int dots, struct sums *t)
+{
+    size_t width = padded(band->count), stride = band->outer_stride;
+    struct fetches f = {at + ahead, 0, SIZE_MAX, 0};
+    if (stride > width) {
+        f.width = (width + CHAIN * LANES - 1) / (CHAIN * LANES) * (CHAIN * LANES);
+        f.gap = stride > f.width ? stride - f.width : 0;
+    }
+    for (size_t j = 0; j < band->count; j += LANES) {
+        size_t lanes = band->count - j;
+        vec a = {0}, b = {0}, m = row_load(of->m + j, lanes), c = dots ? row_load(of->c + j, lanes) : m;
+        fetch_chain(of, &f, dots);
+        if (lanes >= LANES && rows == CHAIN)
+            rows_add(of, at + j, CHAIN, stride, m, c, LANES, dots, &a, &b);
+        else
+            rows_add(of, at + j, rows, stride, m, c, lanes, dots, &a, &b);
+        store(t->chain[0] + j, load(t->chain[0] + j) + a);
+        store(t->chain[1] + j, load(t->chain[1] + j) + b);
+    }
+}
+
+/* All rows. */
 INLINE void sums_of(const struct terms *of, uint64_t rows, const struct cln_band *band, int dots, struct sums *t)
 {
     size_t columns = padded(band->count), stride = band->outer_stride;
-    int long_rows = band->count >= LONG_ROW;
-    size_t rows_ahead = AHEAD / stride, least_ahead = long_rows ? 1 : CHAIN;
-    size_t ahead = (rows_ahead > least_ahead ? rows_ahead : least_ahead) * stride;
+    size_t rows_ahead = AHEAD / stride, ahead = (rows_ahead > CHAIN ? rows_ahead : CHAIN) * stride;
     for (int k = 0; k < 2; k++) {
         /* cppcheck-suppress uninitvar ; cleared here, not read */
         memset(t->total[k], 0, columns * sizeof(double));
@@ -106,12 +120,8 @@ INLINE void sums_of(const struct terms *of, uint64_t rows, const struct cln_band
         uint64_t end = least(rows, start + TURN);
         for (int k = 0; k < 2; k++)
             memset(t->chain[k], 0, columns * sizeof(float));
-        for (uint64_t i = start; i < end; i += CHAIN) {
-            if (long_rows)
-                chains_add(of, i * stride, least(CHAIN, end - i), band, ahead, dots, 1, t);
-            else
-                chains_add(of, i * stride, least(CHAIN, end - i), band, ahead, dots, CHAIN, t);
-        }
+        for (uint64_t i = start; i < end; i += CHAIN)
+            chains_add(of, i * stride, least(CHAIN, end - i), band, ahead, dots, t);
         for (int k = 0; k < 2; k++) {
             for (size_t j = 0; j < columns; j++)
                 t->total[k][j] += (double)t->chain[k][j];
@@ -197,7 +207,7 @@ INLINE void vector_of(const float *x, const float *dy, float *out, size_t n, con
 }
 
 INLINE void walk(const float *x, const float *dy, float *out, const struct cln_stretch *at, const struct cln_scalars *k,
-                 int gradient, int streaming, size_t ahead)
+                 int gradient, int streaming)
 {
     size_t j = at->group;
     for (size_t i = 0; i < at->count;) { /* what is left of a row */
@@ -209,12 +219,10 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
             j += head;
         }
         for (; i + LANES <= end; i += LANES, j += LANES) {
+            fetch(x + i + WRITE_AHEAD); /* the processor alone loses track of x among the planes of scalars */
+            if (gradient)
+                fetch(dy + i + WRITE_AHEAD);
             vector_of(x + i, dy + i, out + i, LANES, k, j, gradient, 0, streaming);
-            if (ahead) {
-                fetch(x + i + ahead);
-                if (gradient)
-                    fetch(dy + i + ahead);
-            }
         }
         if (i < end)
             vector_of(x + i, dy + i, out + i, end - i, k, j, gradient, 1, 0);
@@ -226,12 +234,10 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
 INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,
                     const struct cln_scalars *k, int gradient)
 {
-    if (at->streaming && at->ahead)
-        walk(x, dy, out, at, k, gradient, 1, at->ahead);
-    else if (at->streaming)
-        walk(x, dy, out, at, k, gradient, 1, 0);
+    if (at->streaming)
+        walk(x, dy, out, at, k, gradient, 1);
     else
-        walk(x, dy, out, at, k, gradient, 0, at->ahead);
+        walk(x, dy, out, at, k, gradient, 0);
 }
 
 static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)

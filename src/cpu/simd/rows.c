@@ -1,14 +1,12 @@
-/* Rows with weights along them, a vector at a time. Short rows are summed up LANES rows together, so that their lanes are added by one
- * tree. */
-#include "cpu/kernels.h"
-#include "cpu/simd/simd.h"
-#include "cpu/simd/vector.h"
+/* Rows with weights along them, a vector at a time: what sums up. Short rows are taken LANES together, so that their lanes are added
+ * by one tree. */
+#include "cpu/rows_planes.h"
+#include "cpu/simd/rows_vector.h"
 
 enum {
     SIDE = 4,                       /* accumulators side by side */
     STRETCH = SIDE * CHAIN * LANES, /* elements that they take */
-    SHORT = STRETCH < CLN_SHORT_ROW ? STRETCH : CLN_SHORT_ROW,
-    COLUMNS = 1024 /* whose sums over rows are kept at a time, in the nearest cache */
+    SHORT = STRETCH < CLN_SHORT_ROW ? STRETCH : CLN_SHORT_ROW
 };
 
 /* ---- sums along a row ---- */
@@ -54,11 +52,6 @@ INLINE vec sums_of_rows(vec *v)
         if (i_ < (n))                                                                                                  \
             ADD(i_, (n)-i_, SIDE - 1);                                                                                 \
     } while (0)
-
-INLINE vec load_lanes(const float *p, size_t n, vec fill)
-{
-    return n == LANES ? load(p) : load_part(p, n, fill);
-}
 
 INLINE vec tree(const vec *s)
 {
@@ -129,12 +122,28 @@ INLINE double sum_end(struct sum *t)
 
 /* ---- statistics: 5 operations (short rows 7) and 4 bytes an element ---- */
 
+/* Of a row a lane, of which n are wanted; cln_moments_about without branches. */
+INLINE void moments_of(vec pivot, vec sum, vec squares, uint64_t length, size_t n, double *mean, double *m2)
+{
+    float p[LANES], s[LANES], q[LANES];
+    double means[LANES], rests[LANES], count = (double)length;
+    store(p, pivot);
+    store(s, sum);
+    store(q, squares);
+    for (size_t r = 0; r < LANES; r++) {
+        double total = (double)s[r], offset = total / count, rest = (double)q[r] - total * offset;
+        means[r] = (double)p[r] + offset;
+        rests[r] = rest < 0.0 ? 0.0 : rest; /* rounding; a NaN stays */
+    }
+    memcpy(mean, means, n * sizeof *mean);
+    memcpy(m2, rests, n * sizeof *m2);
+}
+
 /* Of n ≤ LANES short rows: their mean, about their first elements, is the pivot. */
 static void short_moments(const float *x, size_t n, const struct cln_rows *rows, double *mean, double *m2)
 {
     vec s[LANES], q[LANES];
-    float pivot[LANES] = {0}, first[LANES] = {0}, squares[LANES];
-    double length = (double)rows->length;
+    float pivot[LANES], first[LANES] = {0};
     for (size_t r = 0; r < LANES; r++) {
         s[r] = q[r] = splat(0.0f);
         if (r < n) {
@@ -142,17 +151,81 @@ static void short_moments(const float *x, size_t n, const struct cln_rows *rows,
             s[r] = run_sum(x + r * rows->stride, rows->length, splat(first[r]));
         }
     }
-    store(pivot, load(first) + sums_of_rows(s) / splat((float)length));
+    store(pivot, load(first) + sums_of_rows(s) / splat((float)rows->length));
     for (size_t r = 0; r < n; r++)
         q[r] = run_squares(x + r * rows->stride, rows->length, splat(pivot[r]), &s[r]);
-    store(first, sums_of_rows(s));
-    store(squares, sums_of_rows(q));
-    for (size_t r = 0; r < n; r++) {
-        double offset = first[r] / length, rest = squares[r] - first[r] * offset;
-        mean[r] = pivot[r] + offset;
-        m2[r] = rest < 0.0 ? 0.0 : rest; /* rounding; a NaN stays */
+    moments_of(load(pivot), sums_of_rows(s), sums_of_rows(q), rows->length, n, mean, m2);
+}
+
+/* ---- tiny rows: less than a vector long, a lane each ---- */
+
+/* Laid out at a time, long before they are loaded as vectors: those would wait for single stores. */
+enum { TINY = 8 * LANES };
+struct tiny {
+    float value[TINY / LANES][LANES][LANES]; /* of each register of rows, each element: a row a lane */
+};
+
+/* The values of n ≤ TINY rows; lanes without a row are 0. */
+static void lanes_of_rows(const float *x, size_t n, size_t length, size_t stride, struct tiny *to)
+{
+    for (size_t begin = 0; begin < n; begin += LANES) {
+        float(*value)[LANES] = to->value[begin / LANES];
+        size_t rows = least(LANES, n - begin);
+        if (rows < LANES)
+            memset(value, 0, sizeof to->value[0]);
+        for (size_t i = 0; i < length; i++) {
+            const float *from = x + begin * stride + i;
+            if (rows == LANES) {
+                for (size_t r = 0; r < LANES; r++)
+                    value[i][r] = from[r * stride];
+            } else {
+                for (size_t r = 0; r < rows; r++)
+                    value[i][r] = from[r * stride];
+            }
+        }
     }
 }
+
+/* Σ(x − p) and Σ(x − p)², two chains each. */
+INLINE vec tiny_squares(const float (*x)[LANES], size_t length, vec p, vec *sum)
+{
+    vec s[2] = {{0}}, q[2] = {{0}};
+    for (size_t i = 0; i < length; i++) {
+        vec d = load(x[i]) - p;
+        s[i % 2] += d;
+        q[i % 2] += d * d;
+    }
+    *sum = s[0] + s[1];
+    return q[0] + q[1];
+}
+
+/* Of n ≤ TINY rows. */
+static void tiny_statistics(const float *x, size_t n, const struct cln_rows *rows, int centred, double *mean,
+                            double *m2)
+{
+    struct tiny t;
+    lanes_of_rows(x, n, rows->length, rows->stride, &t);
+    for (size_t r = 0; r < n; r += LANES) {
+        const float(*values)[LANES] = (const float(*)[LANES])t.value[r / LANES];
+        vec pivot = splat(0.0f), sum, squares;
+        size_t some = least(LANES, n - r);
+        if (centred) {
+            tiny_squares(values, rows->length, load(values[0]), &sum);
+            pivot = load(values[0]) + sum / splat((float)rows->length);
+        }
+        squares = tiny_squares(values, rows->length, pivot, &sum);
+        if (centred) {
+            moments_of(pivot, sum, squares, rows->length, some, mean + r, m2 + r);
+        } else {
+            float q[LANES];
+            store(q, squares);
+            for (size_t l = 0; l < some; l++)
+                m2[r + l] = (double)q[l];
+        }
+    }
+}
+
+/* ---- rows ---- */
 
 static double row_squares(const float *x, size_t n)
 {
@@ -177,13 +250,22 @@ static void short_squares(const float *x, size_t n, const struct cln_rows *rows,
 
 static void statistics(const float *x, const struct cln_rows *rows, int centred, double *mean, double *m2)
 {
-    int is_short = rows->length <= SHORT;
-    for (uint64_t j = 0; j < rows->count; j += is_short ? LANES : 1) {
+    for (uint64_t j = 0; rows->length == 1 && j < rows->count; j++) { /* its own mean */
+        double value = (double)x[j * rows->stride];
+        mean[j] = centred ? value : 0.0;
+        m2[j] = centred ? value - value : value * value;
+    }
+    if (rows->length == 1)
+        return;
+    uint64_t step = rows->length < LANES ? TINY : rows->length <= SHORT ? LANES : 1;
+    for (uint64_t j = 0; j < rows->count; j += step) {
         const float *row = x + j * rows->stride;
-        size_t n = least(LANES, rows->count - j);
-        if (is_short && centred)
+        size_t n = least(step, rows->count - j);
+        if (rows->length < LANES)
+            tiny_statistics(row, n, rows, centred, mean + j, m2 + j);
+        else if (rows->length <= SHORT && centred)
             short_moments(row, n, rows, mean + j, m2 + j);
-        else if (is_short)
+        else if (rows->length <= SHORT)
             short_squares(row, n, rows, m2 + j);
         else
             m2[j] = row_squares(row, rows->length);
@@ -194,9 +276,40 @@ static void statistics(const float *x, const struct cln_rows *rows, int centred,
 
 /* ---- sums for backward: 6 operations and 8 bytes an element ---- */
 
-INLINE const float *weights_of(const struct cln_rows *rows, const float *all, uint64_t j)
+/* Of n ≤ TINY rows from row `first` on, which x and dy are at. */
+static void tiny_dots(const float *x, const float *dy, size_t n, const struct cln_rows *rows, uint64_t first,
+                      const struct cln_scalars *k, double *sum_g, double *sum_gd)
 {
-    return all + (rows->cycle == 1 ? 0 : (rows->first + j) % rows->cycle * rows->stride);
+    struct tiny value, grad, weight;
+    size_t length = rows->length;
+    int weights_differ = rows->weight && rows->cycle > 1; /* from row to row */
+    lanes_of_rows(x, n, length, rows->stride, &value);
+    lanes_of_rows(dy, n, length, rows->stride, &grad);
+    if (weights_differ) {
+        float w[TINY * LANES];
+        for (size_t r = 0; r < n; r++)
+            memcpy(w + r * length, weights_of(rows, rows->weight, first + r), length * sizeof *w);
+        lanes_of_rows(w, n, length, length, &weight);
+    }
+    for (size_t r = 0; r < n; r += LANES) {
+        size_t some = least(LANES, n - r), at = first + r;
+        vec zero = splat(0.0f), m = load_lanes(k->m + at, some, zero), c = load_lanes(k->c + at, some, zero);
+        vec a[2] = {{0}}, b[2] = {{0}};
+        float sums[2][LANES];
+        for (size_t i = 0; i < length; i++) {
+            vec g = load(grad.value[r / LANES][i]);
+            if (rows->weight)
+                g *= weights_differ ? load(weight.value[r / LANES][i]) : splat(rows->weight[i]);
+            a[i % 2] += g;
+            b[i % 2] += g * ((load(value.value[r / LANES][i]) - m) - c);
+        }
+        store(sums[0], a[0] + a[1]);
+        store(sums[1], b[0] + b[1]);
+        for (size_t l = 0; l < some; l++) {
+            sum_g[r + l] = (double)sums[0][l];
+            sum_gd[r + l] = (double)sums[1][l];
+        }
+    }
 }
 
 INLINE void dots_as(const float *x, const float *dy, const struct cln_rows *rows, const struct cln_scalars *k,
@@ -239,209 +352,32 @@ INLINE void dots_as(const float *x, const float *dy, const struct cln_rows *rows
 static void dots(const float *x, const float *dy, const struct cln_rows *rows, const struct cln_scalars *k,
                  double *sum_g, double *sum_gd)
 {
+    for (uint64_t j = 0; rows->length < LANES && j < rows->count; j += TINY)
+        tiny_dots(x + j * rows->stride, dy + j * rows->stride, least(TINY, rows->count - j), rows, j, k, sum_g + j,
+                  sum_gd + j);
+    if (rows->length < LANES)
+        return;
     if (rows->weight)
         dots_as(x, dy, rows, k, sum_g, sum_gd, 1);
     else
         dots_as(x, dy, rows, k, sum_g, sum_gd, 0);
 }
 
-/* ---- apply: 5 operations and 8 bytes an element ---- */
-
-struct scalars {
-    vec m, c, a, q, b;
-};
-
-INLINE struct scalars scalars_of(const struct cln_scalars *k, uint64_t j, int gradient)
+static void finish(const struct cln_row_sums *sums, int centred, float eps, float *m, float *c, float *rstd, float *var)
 {
-    vec zero = splat(0.0f);
-    return (struct scalars){splat(k->m[j]), splat(k->c[j]), splat(k->a[j]), gradient ? splat(k->q[j]) : zero,
-                            gradient ? splat(k->b[j]) : zero};
+    rows_finish(sums, centred, eps, m, c, rstd, var);
 }
 
-/* n elements of a row: LANES of them unless it is its first or last ones. */
-INLINE void apply_vector(const float *x, float *y, size_t n, const struct scalars *s, const float *w, const float *bias,
-                         int streaming, size_t ahead)
+static void slopes(const struct cln_row_sums *sums, int centred, const float *rstd, float *q, float *r)
 {
-    vec v = ((load_lanes(x, n, s->m) - s->m) - s->c) * s->a;
-    if (w)
-        v *= load_lanes(w, n, s->m);
-    if (bias)
-        v += load_lanes(bias, n, s->m);
-    if (ahead)
-        fetch(x + ahead);
-    if (n < LANES)
-        store_part(y, n, v);
-    else if (streaming)
-        store_stream(y, v);
-    else
-        store(y, v);
-}
-
-INLINE void apply_as(const float *x, float *y, const struct cln_rows *rows, const struct cln_scalars *k, int weighted,
-                     int biased, int streaming, size_t ahead)
-{
-    for (uint64_t j = 0; j < rows->count; j++) {
-        const float *w = weighted ? weights_of(rows, rows->weight, j) : NULL, *px = x + j * rows->stride;
-        const float *bias = biased ? weights_of(rows, rows->bias, j) : NULL;
-        struct scalars s = scalars_of(k, j, 0);
-        float *py = y + j * rows->stride;
-        size_t i = 0, n = rows->length, head = streaming ? elements_before_line(py, n) : 0;
-#define VECTOR(lanes)                                                                                                  \
-    apply_vector(px + i, py + i, (lanes), &s, weighted ? w + i : NULL, biased ? bias + i : NULL, streaming, ahead)
-        if (head) {
-            VECTOR(head);
-            i = head;
-        }
-        for (; i + LANES <= n; i += LANES)
-            VECTOR(LANES);
-        if (i < n)
-            VECTOR(n - i);
-#undef VECTOR
-    }
-}
-
-INLINE void apply_affine(const float *x, float *y, const struct cln_rows *rows, const struct cln_scalars *k,
-                         int streaming, size_t ahead)
-{
-    if (rows->weight && rows->bias)
-        apply_as(x, y, rows, k, 1, 1, streaming, ahead);
-    else if (rows->weight)
-        apply_as(x, y, rows, k, 1, 0, streaming, ahead);
-    else
-        apply_as(x, y, rows, k, 0, rows->bias != NULL, streaming, ahead);
-}
-
-static void apply(const float *x, float *y, const struct cln_rows *rows, const struct cln_scalars *k)
-{
-    if (rows->streaming && rows->ahead)
-        apply_affine(x, y, rows, k, 1, rows->ahead);
-    else
-        apply_affine(x, y, rows, k, rows->streaming, 0);
-}
-
-/* ---- gradient: 11 operations and 12 bytes an element ---- */
-
-/* Sums over rows of a chunk of columns, in chains of CHAIN rows. */
-struct column_sums {
-    float w[COLUMNS + LANES], b[COLUMNS + LANES];
-};
-
-/* What a gradient does, constants of each copy of the code. */
-struct parts {
-    int weighted, writes, sums, streaming;
-};
-
-INLINE void gradient_vector(const float *x, const float *dy, float *dx, size_t n, const struct scalars *s,
-                            const float *w, float *sum_w, float *sum_b, struct parts p, size_t ahead)
-{
-    vec zero = splat(0.0f), g = load_lanes(dy, n, zero), d = (load_lanes(x, n, s->m) - s->m) - s->c;
-    if (p.sums) { /* lanes behind the row's end add zeros */
-        store(sum_w, load(sum_w) + g * (d * s->a));
-        store(sum_b, load(sum_b) + g);
-    }
-    if (ahead) {
-        fetch(x + ahead);
-        fetch(dy + ahead);
-    }
-    if (!p.writes)
-        return;
-    vec v = (p.weighted ? s->a * load_lanes(w, n, zero) : s->a) * g + (s->q * d + s->b);
-    if (n < LANES)
-        store_part(dx, n, v);
-    else if (p.streaming)
-        store_stream(dx, v);
-    else
-        store(dx, v);
-}
-
-INLINE void gradient_row(const float *x, const float *dy, float *dx, size_t n, const struct scalars *s, const float *w,
-                         struct column_sums *t, struct parts p, size_t ahead)
-{
-    size_t i = 0, head = p.writes && p.streaming ? elements_before_line(dx, n) : 0;
-#define VECTOR(lanes)                                                                                                  \
-    gradient_vector(x + i, dy + i, p.writes ? dx + i : dx, (lanes), s, p.weighted ? w + i : w, t->w + i, t->b + i, p,  \
-                    ahead)
-    if (head) {
-        VECTOR(head);
-        i = head;
-    }
-    for (; i + LANES <= n; i += LANES)
-        VECTOR(LANES);
-    if (i < n)
-        VECTOR(n - i);
-#undef VECTOR
-}
-
-static void carry(const float *from, double *to, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        to[i] += (double)from[i];
-}
-
-INLINE void gradient_as(const float *x, const float *dy, float *dx, const struct cln_rows *rows,
-                        const struct cln_scalars *k, const struct cln_gather *sums, struct parts p, size_t ahead)
-{
-    uint64_t step = rows->cycle;
-    struct column_sums t;
-    for (uint64_t first = 0; first < least(step, rows->count); first++) {
-        uint64_t weight = (rows->first + first) % step * rows->stride;
-        for (uint64_t begin = first; begin < rows->count; begin += CHAIN * step) {
-            uint64_t end = least(rows->count, begin + CHAIN * step);
-            for (uint64_t i = 0, n; i < rows->length; i += n) {
-                n = least(COLUMNS, rows->length - i);
-                if (p.sums) {
-                    memset(t.w, 0, (n + LANES) * sizeof(float));
-                    memset(t.b, 0, (n + LANES) * sizeof(float));
-                }
-                for (uint64_t j = begin; j < end; j += step) {
-                    uint64_t at = j * rows->stride + i;
-                    struct scalars s = scalars_of(k, j, 1);
-                    gradient_row(x + at, dy + at, p.writes ? dx + at : dx, n, &s,
-                                 p.weighted ? rows->weight + weight + i : NULL, &t, p, ahead);
-                }
-                if (p.sums && sums->dweight)
-                    carry(t.w, sums->dweight + weight + i, n);
-                if (p.sums && sums->dbias)
-                    carry(t.b, sums->dbias + weight + i, n);
-            }
-        }
-    }
-}
-
-INLINE void gradient_write(const float *x, const float *dy, float *dx, const struct cln_rows *rows,
-                           const struct cln_scalars *k, const struct cln_gather *sums, struct parts p)
-{
-    if (p.streaming && rows->ahead)
-        gradient_as(x, dy, dx, rows, k, sums, p, rows->ahead);
-    else
-        gradient_as(x, dy, dx, rows, k, sums, p, 0);
-}
-
-static void gradient(const float *x, const float *dy, float *dx, const struct cln_rows *rows,
-                     const struct cln_scalars *k, const struct cln_gather *sums)
-{
-    int gathers = sums->dweight || sums->dbias;
-#define CASE(weighted, gathers_)                                                                                       \
-    do {                                                                                                               \
-        if (rows->streaming)                                                                                           \
-            gradient_write(x, dy, dx, rows, k, sums, (struct parts){(weighted), 1, (gathers_), 1});                    \
-        else                                                                                                           \
-            gradient_write(x, dy, dx, rows, k, sums, (struct parts){(weighted), 1, (gathers_), 0});                    \
-    } while (0)
-    if (!dx)
-        gradient_as(x, dy, dx, rows, k, sums, (struct parts){0, 0, 1, 0}, 0);
-    else if (rows->weight && gathers)
-        CASE(1, 1);
-    else if (rows->weight)
-        CASE(1, 0);
-    else if (gathers)
-        CASE(0, 1);
-    else
-        CASE(0, 0);
-#undef CASE
+    rows_slopes(sums, centred, rstd, q, r);
 }
 
 void CLN_SIMD(rows)(struct cln_rows_kernels *kernels)
 {
-    *kernels = (struct cln_rows_kernels){statistics, dots, apply, gradient};
+    kernels->statistics = statistics;
+    kernels->dots = dots;
+    kernels->finish = finish;
+    kernels->slopes = slopes;
+    CLN_SIMD(rows_writes)(kernels);
 }

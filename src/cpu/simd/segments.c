@@ -44,6 +44,13 @@ INLINE void sums_end(struct sums *t, double *s, double *q)
     *q = wide_sum(&t->total[1]);
 }
 
+/* Lines as many as SIDE vectors have, if any are wanted. */
+INLINE void fetch_side(const float *x, size_t ahead)
+{
+    for (int t = 0; ahead && t < SIDE; t++)
+        fetch(x + ahead + t * LANES);
+}
+
 /* ---- statistics: 5 operations and 4 bytes an element ---- */
 
 INLINE void square_add(vec d, vec *s, vec *q)
@@ -53,21 +60,24 @@ INLINE void square_add(vec d, vec *s, vec *q)
 }
 
 /* Adds (x − p) and (x − p)² of n ≤ STRETCH elements. */
-INLINE void run_squares(const float *x, size_t n, vec p, vec *s, vec *q)
+INLINE void run_squares(const float *x, size_t n, size_t ahead, vec p, vec *s, vec *q)
 {
     size_t i = 0;
     for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
         for (int t = 0; t < SIDE; t++)
             square_add(load(x + i + t * LANES) - p, &s[t], &q[t]);
+        fetch_side(x + i, ahead);
     }
+    if (i < n)
+        fetch_side(x + i, ahead);
     for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
         square_add(load(x + i) - p, &s[t], &q[t]);
     if (i < n)
         square_add(load_part(x + i, n - i, p) - p, &s[SIDE - 1], &q[SIDE - 1]);
 }
 
-static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t stride, float pivot, double *s_out,
-                          double *q_out)
+static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t stride, size_t ahead, float pivot,
+                          double *s_out, double *q_out)
 {
     struct sums total = {.length = 0};
     vec p = splat(pivot);
@@ -77,7 +87,7 @@ static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t st
         for (size_t i = 0; i < n; i += STRETCH) {
             vec s[SIDE] = {{0}}, q[SIDE] = {{0}};
             for (uint64_t r = o; r < last; r++)
-                run_squares(x + r * stride + i, least(STRETCH, n - i), p, s, q);
+                run_squares(x + r * stride + i, least(STRETCH, n - i), ahead, p, s, q);
             sums_add(&total, s, q);
         }
     }
@@ -97,14 +107,14 @@ INLINE float pivot_of(const float *x, size_t n)
 }
 
 /* The moments of `outers` runs of n elements. */
-static struct cln_moments block_moments(const float *x, uint64_t outers, size_t n, uint64_t stride)
+static struct cln_moments block_moments(const float *x, uint64_t outers, size_t n, uint64_t stride, size_t ahead)
 {
     float pivot = pivot_of(x, n);
     double count = (double)(outers * n), s, q;
-    block_squares(x, outers, n, stride, pivot, &s, &q);
+    block_squares(x, outers, n, stride, ahead, pivot, &s, &q);
     if (cln_pivot_is_far(count, s, q)) { /* in cache: the second pass costs no memory */
         pivot = (float)(pivot + s / count);
-        block_squares(x, outers, n, stride, pivot, &s, &q);
+        block_squares(x, outers, n, stride, 0, pivot, &s, &q);
     }
     return cln_moments_about(pivot, count, s, q);
 }
@@ -117,8 +127,8 @@ static void statistics(const float *x, struct cln_band b, double *mean, double *
         for (uint64_t o = 0; o < b.outers; o += step) {
             const float *run = x + o * b.outer_stride + j * b.group_stride;
             for (uint64_t i = 0; i < b.inners; i += BLOCK) {
-                struct cln_moments part =
-                    block_moments(run + i, least(step, b.outers - o), least(BLOCK, b.inners - i), b.outer_stride);
+                struct cln_moments part = block_moments(run + i, least(step, b.outers - o), least(BLOCK, b.inners - i),
+                                                        b.outer_stride, b.ahead);
                 cln_moments_add(&total, &part);
             }
         }
@@ -136,12 +146,18 @@ INLINE void dot_add(vec g, vec d, vec *a, vec *b)
 }
 
 /* Adds dy and dy·((x − m) − c) of n ≤ STRETCH elements. */
-INLINE void run_dots(const float *x, const float *dy, size_t n, vec m, vec c, vec *a, vec *b)
+INLINE void run_dots(const float *x, const float *dy, size_t n, size_t ahead, vec m, vec c, vec *a, vec *b)
 {
     size_t i = 0;
     for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
         for (int t = 0; t < SIDE; t++)
             dot_add(load(dy + i + t * LANES), (load(x + i + t * LANES) - m) - c, &a[t], &b[t]);
+        fetch_side(x + i, ahead);
+        fetch_side(dy + i, ahead);
+    }
+    if (i < n) {
+        fetch_side(x + i, ahead);
+        fetch_side(dy + i, ahead);
     }
     for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
         dot_add(load(dy + i), (load(x + i) - m) - c, &a[t], &b[t]);
@@ -163,7 +179,7 @@ static void group_dots(const float *x, const float *dy, const struct cln_band *b
             vec sa[SIDE] = {{0}}, sb[SIDE] = {{0}};
             for (uint64_t r = o; r < last; r++) {
                 uint64_t at = r * b->outer_stride + i;
-                run_dots(x + at, dy + at, least(STRETCH, n - i), m, c, sa, sb);
+                run_dots(x + at, dy + at, least(STRETCH, n - i), b->ahead, m, c, sa, sb);
             }
             sums_add(&total, sa, sb);
         }
@@ -211,15 +227,9 @@ INLINE void part_of(const float *x, const float *dy, float *out, size_t n, struc
     store_part(out, n, value_of(load_part(x, n, s.m), g, &s, gradient));
 }
 
-INLINE void vector_of(const float *x, const float *dy, float *out, const struct scalars *s, int gradient, int streaming,
-                      size_t ahead)
+INLINE void vector_of(const float *x, const float *dy, float *out, const struct scalars *s, int gradient, int streaming)
 {
     vec v = value_of(load(x), gradient ? load(dy) : s->m, s, gradient);
-    if (ahead) {
-        fetch(x + ahead);
-        if (gradient)
-            fetch(dy + ahead);
-    }
     if (streaming)
         store_stream(out, v);
     else
@@ -229,7 +239,7 @@ INLINE void vector_of(const float *x, const float *dy, float *out, const struct 
 /* In the order of addresses, so that vectors begin on a line of `out` and only the first and the last of the stretch are parts: a
  * vector in which two runs meet takes each lane's scalars from its own group. */
 INLINE void walk(const float *x, const float *dy, float *out, const struct cln_stretch *at, const struct cln_scalars *k,
-                 int gradient, int streaming, size_t ahead)
+                 int gradient, int streaming)
 {
     size_t i = 0, n = at->count, head = elements_before_line(out, n), g = at->group, left = at->inners - at->inner;
     struct scalars s = scalars_of(k, g, gradient);
@@ -242,7 +252,7 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
             left -= part;
         } else {
             for (size_t end = i + least(left, n - i) / LANES * LANES; i < end; i += LANES, left -= LANES)
-                vector_of(x + i, dy + i, out + i, &s, gradient, streaming, ahead);
+                vector_of(x + i, dy + i, out + i, &s, gradient, streaming);
         }
         if (left && (left >= LANES || n - i < LANES || i < head || at->inners < LANES))
             continue;
@@ -250,7 +260,7 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
         struct scalars next = scalars_of(k, g, gradient);
         if (left) {
             struct scalars both = scalars_meet(s, next, left, gradient);
-            vector_of(x + i, dy + i, out + i, &both, gradient, streaming, ahead);
+            vector_of(x + i, dy + i, out + i, &both, gradient, streaming);
             i += LANES;
             left = at->inners - (LANES - left);
         } else {
@@ -263,14 +273,10 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
 INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,
                     const struct cln_scalars *k, int gradient)
 {
-    if (at->streaming && at->inners >= LANES) {
-        if (at->ahead)
-            walk(x, dy, out, at, k, gradient, 1, at->ahead);
-        else
-            walk(x, dy, out, at, k, gradient, 1, 0);
-    } else {
-        walk(x, dy, out, at, k, gradient, 0, at->ahead);
-    }
+    if (at->streaming && at->inners >= LANES)
+        walk(x, dy, out, at, k, gradient, 1);
+    else
+        walk(x, dy, out, at, k, gradient, 0);
 }
 
 static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)

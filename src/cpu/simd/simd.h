@@ -23,7 +23,8 @@
 #define CLN_ISA_DECLARE(name, text, test)                                                                              \
     void CLN_SIMD_JOIN(segments, name)(struct cln_family_kernels * kernels);                                           \
     void CLN_SIMD_JOIN(columns, name)(struct cln_family_kernels * kernels);                                            \
-    void CLN_SIMD_JOIN(rows, name)(struct cln_rows_kernels * kernels);
+    void CLN_SIMD_JOIN(rows, name)(struct cln_rows_kernels * kernels);                                                 \
+    void CLN_SIMD_JOIN(rows_writes, name)(struct cln_rows_kernels * kernels);
 CLN_ISA_LIST(CLN_ISA_DECLARE)
 #undef CLN_ISA_DECLARE
 
