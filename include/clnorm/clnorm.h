@@ -401,7 +401,7 @@ typedef struct clnorm_running {
  *              or clnorm_plan_workspace_bytes() bytes of the caller's, one for each call in flight
  *   stream     NULL: the device's own in-order queue; or a clnorm_cl_stream (<clnorm/opencl.h>). Must be NULL on cpu
  * n = 0: the call succeeds, writes no tensor, no statistics and no state, and launches no kernel; dweight and dbias are set to
- * 0; an event still completes after its wait list. */
+ * 0, or stay if they are added to; an event still completes after its wait list. */
 #define CLNORM_PLAN_N ((int64_t)-1)
 
 typedef struct clnorm_forward_args {
