@@ -5,6 +5,8 @@
 #ifndef CLNORM_SRC_CPU_KERNELS_H
 #define CLNORM_SRC_CPU_KERNELS_H
 
+#include <clnorm/clnorm.h>
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,9 +25,10 @@ struct cln_band {
 };
 
 /* What neighbouring groups are normalized with, a plane each; q only for the gradient.
- *     y = ((x − m) − c)·a + b        dx = a·dy + (q·((x − m) − c) + b) */
+ *     y = ((x − m) − c)·a + b        dx = a·dy + (q·((x − m) − c) + b)
+ * bias: what was b of y, where a gradient needs y again (src/cpu/stage.h); no kernel reads it. */
 struct cln_scalars {
-    const float *m, *c, *a, *q, *b;
+    const float *m, *c, *a, *q, *b, *bias;
 };
 
 /* Neighbouring elements of a tensor. The first one is element `inner` of a run of `inners` of group `group`; after the last of `groups`
@@ -53,7 +56,7 @@ struct cln_rows {
     uint64_t count, length, stride;
     uint64_t first, cycle;
     const float *weight, *bias; /* NULL: 1 and 0 */
-    size_t ahead;               /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
+    size_t ahead; /* elements from here to those that are wanted next and may be fetched into the cache; 0: none */
     int streaming;
 };
 
@@ -89,9 +92,33 @@ struct cln_rows_kernels {
     void (*slopes)(const struct cln_row_sums *sums, int centred, const float *rstd, float *q, float *r);
 };
 
+/* What is done to the normalized value t before it is stored, and the types of what that reads and writes. */
+struct cln_fusion {
+    clnorm_activation activation;
+    float slope;
+    clnorm_dtype x_type, y_type;
+};
+
+/* n elements one after the other, in the types of the tensors. Reading widens exactly; writing rounds once, to nearest even, NaN and Inf
+ * stay what they are. Scratch of f32 is in the nearest cache, so that bytes moved are those of the tensors. */
+struct cln_element_kernels {
+    /* to = from; as many bytes `ahead` of from are fetched into a cache, unless that is 0 */
+    void (*widen)(const void *from, clnorm_dtype type, float *to, size_t n, size_t ahead);
+    /* to = v, or to + v. streaming: past the cache */
+    void (*put)(const float *v, void *to, clnorm_dtype type, size_t n, int add, int streaming);
+    /* sum = x + z, which sum may be */
+    void (*add)(const void *x, const void *z, void *sum, clnorm_dtype type, size_t n);
+    /* y = act(t + z); z may be NULL: 0 */
+    void (*activate)(const float *t, const void *z, void *y, const struct cln_fusion *f, size_t n, int streaming);
+    /* to = dy·act′(t + z), or, without a t, by the sign of y. `to` may be t */
+    void (*differentiate)(const float *t, const void *z, const void *y, const void *dy, float *to,
+                          const struct cln_fusion *f, size_t n);
+};
+
 struct cln_cpu_kernels {
     struct cln_family_kernels segments, columns;
     struct cln_rows_kernels rows;
+    struct cln_element_kernels elements;
     const char *name; /* of the instruction set, for people */
 };
 
@@ -100,6 +127,7 @@ void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels);
 void cln_cpu_fill_segments(struct cln_family_kernels *kernels);
 void cln_cpu_fill_columns(struct cln_family_kernels *kernels);
 void cln_cpu_fill_rows(struct cln_rows_kernels *kernels);
+void cln_cpu_fill_elements(struct cln_element_kernels *kernels);
 
 /* Statistics of a part of a group. An empty part is all zeros. */
 struct cln_moments {
