@@ -161,15 +161,38 @@ static uint64_t cache_bytes(void)
     return bytes ? bytes : 8u << 20; /* unknown: as a small machine's */
 }
 
-/* What a forward or backward call of the plan's n does, in two lines. */
-static size_t explain_batch(char *text, size_t bytes, const clnorm_plan *plan, int backward)
+/* A forward or backward call with all tensors that it may have, but for y in backward. */
+static struct cln_op usual_call(const clnorm_plan *plan, int backward)
 {
-    const struct cln_cpu_plan *impl = plan->impl;
-    enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
-    struct cln_grid g = cln_grid_make(&plan->view, backward ? 2 : 1);
-    const char *past = cln_cpu_streams(impl, cln_view_elements(&plan->view), writing) ? ", stored past the cache" : "";
+    static char there;
+    struct cln_op op = {.view = plan->view,
+                        .x_dtype = plan->desc.dtype,
+                        .y_dtype = plan->desc.y_dtype,
+                        .activation = plan->desc.activation,
+                        .residual = plan->desc.residual};
+    int after = op.residual == CLNORM_RESIDUAL_AFTER;
+    const struct {
+        enum cln_role role;
+        int bound;
+    } roles[] = {{CLN_X, 1},
+                 {CLN_Y, !backward},
+                 {CLN_DY, backward},
+                 {CLN_DX, backward},
+                 {CLN_Z, backward ? after && op.activation : op.residual != CLNORM_NO_RESIDUAL},
+                 {CLN_SUM, !backward && op.residual == CLNORM_RESIDUAL_BEFORE},
+                 {CLN_DZ, backward && after}};
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        op.role[roles[i].role].handle = roles[i].bound ? &there : NULL;
+    return op;
+}
+
+/* What a forward or backward call of the plan's n does. */
+static size_t explain_batch(char *text, size_t bytes, const struct cln_cpu_plan *impl, const struct cln_op *op)
+{
+    int backward = cln_bound(op, CLN_DY);
+    struct cln_grid g = cln_grid_make(&op->view, backward ? 2 : 1);
     const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
-               *out = backward ? "dx" : "y";
+               *out = backward ? "dx" : "y", *past = cln_cpu_streams(impl, op) ? ", stored past the cache" : "";
     if (g.tiled)
         return (size_t)snprintf(
             text, bytes,
@@ -186,9 +209,29 @@ static size_t explain_batch(char *text, size_t bytes, const clnorm_plan *plan, i
 
 static size_t explain_call(char *text, size_t bytes, const clnorm_plan *plan, int backward)
 {
+    struct cln_op op = usual_call(plan, backward);
     if (plan->desc.norm == CLNORM_BATCH)
-        return explain_batch(text, bytes, plan, backward);
-    return (plan->view.along ? cln_rows_explain : cln_samples_explain)(text, bytes, plan->impl, &plan->view, backward);
+        return explain_batch(text, bytes, plan->impl, &op);
+    return (plan->view.along ? cln_rows_explain : cln_samples_explain)(text, bytes, plan->impl, &op);
+}
+
+/* Types and what is fused, if that is not f32 alone. */
+static size_t explain_types(char *text, size_t bytes, const clnorm_plan *plan)
+{
+    static const char *const types[] = {"f32", "f16", "bf16"},
+                             *const activations[] = {"", ", then ReLU", ", then leaky ReLU", ", then GELU",
+                                                     ", then SiLU"},
+                             *const residuals[] = {"", ", z added after the norm", ", z added before the norm"};
+    const clnorm_desc *d = &plan->desc;
+    struct cln_op forward = usual_call(plan, 0), backward = usual_call(plan, 1);
+    if (d->dtype == CLNORM_F32 && d->y_dtype == CLNORM_F32 && !d->activation && !d->residual)
+        return 0;
+    return (size_t)snprintf(
+        text, bytes,
+        "x %s, y %s%s%s: blocks are widened to f32 in the nearest caches; forward moves %llu bytes of "
+        "tensors, backward %llu\n",
+        types[d->dtype], types[d->y_dtype], residuals[d->residual], activations[d->activation],
+        (unsigned long long)cln_cpu_tensor_bytes(&forward), (unsigned long long)cln_cpu_tensor_bytes(&backward));
 }
 
 static const char *family_name(const clnorm_plan *plan)
@@ -207,6 +250,8 @@ static void explain(clnorm_plan *plan)
                                 impl->kernels.name, cln_threads_count());
     for (int backward = 0; backward < 2 && n < bytes; backward++)
         n += explain_call(plan->explain + n, bytes - n, plan, backward);
+    if (n < bytes)
+        explain_types(plan->explain + n, bytes - n, plan);
 }
 
 /* Instance norm with running statistics, which are constants, is batch norm with them. */
@@ -238,9 +283,6 @@ static size_t partials_bytes(const clnorm_plan *plan)
 
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
 {
-    if (plan->desc.dtype != CLNORM_F32 || plan->desc.y_dtype != CLNORM_F32 || plan->desc.activation ||
-        plan->desc.residual)
-        return cln_fail(CLNORM_E_UNSUPPORTED, "clnorm_plan_create: only f32 without activation and residual");
     struct cln_cpu_plan *impl = calloc(1, sizeof *impl);
     if (!impl)
         return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_plan_create: out of memory for a plan");
@@ -271,8 +313,10 @@ static void run_as_batch(const clnorm_plan *plan, const struct cln_op *op)
         batch.steps[batch.step_count++] = CLN_STEP_REDUCE;
         batch.steps[batch.step_count++] = CLN_STEP_REDUCE_FINISH;
     }
-    if (cln_bound(op, CLN_Y) || cln_bound(op, CLN_DX))
-        batch.steps[batch.step_count++] = cln_bound(op, CLN_Y) ? CLN_STEP_APPLY : CLN_STEP_BACKWARD_APPLY;
+    if (!cln_bound(op, CLN_DY))
+        batch.steps[batch.step_count++] = CLN_STEP_APPLY;
+    else if (cln_bound(op, CLN_DX) || cln_bound(op, CLN_DZ))
+        batch.steps[batch.step_count++] = CLN_STEP_BACKWARD_APPLY;
     cln_cpu_run(plan->impl, &batch);
 }
 
@@ -280,8 +324,9 @@ static void run_as_batch(const clnorm_plan *plan, const struct cln_op *op)
 static void zero_weights(const struct cln_op *op)
 {
     const enum cln_role roles[] = {CLN_DWEIGHT, CLN_DBIAS};
+    const uint32_t adds[] = {CLNORM_ADD_DWEIGHT, CLNORM_ADD_DBIAS};
     for (int i = 0; i < 2; i++) {
-        if (cln_bound(op, roles[i]))
+        if (cln_bound(op, roles[i]) && !(op->accumulate & adds[i]))
             memset(op->role[roles[i]].handle, 0, (size_t)op->view.weights * sizeof(float));
     }
 }

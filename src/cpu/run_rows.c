@@ -1,6 +1,7 @@
 #include "cpu/run_rows.h"
 
 #include "cpu/simd/simd.h"
+#include "cpu/stage.h"
 #include "cpu/statistic.h"
 #include "cpu/threads.h"
 
@@ -90,7 +91,10 @@ struct call {
     const struct cln_op *op;
     const struct cln_rows_kernels *kernels;
     struct cln_rows_grid grid;
-    int backward, streaming;
+    struct cln_stage stage;
+    struct cln_stage
+        before; /* CLNORM_RESIDUAL_BEFORE: of x and z as they come; everything else has their sum as its x */
+    int backward;
 };
 
 static float *floats(const struct cln_op *op, enum cln_role role)
@@ -107,18 +111,8 @@ static struct cln_rows rows_at(const struct call *call, uint64_t row, uint64_t c
                              .first = row % op->view.cycle,
                              .cycle = op->view.cycle,
                              .weight = floats(op, CLN_WEIGHT),
-                             .bias = call->backward ? NULL : floats(op, CLN_BIAS),
-                             .streaming = call->streaming};
-}
-
-static void read_rows(const struct call *call, const float *x, const struct cln_rows *rows, double *mean, double *m2)
-{
-    if (call->op->view.centred && rows->length > CLN_SHORT_ROW) {
-        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0};
-        call->plan->kernels.segments.statistics(x, band, mean, m2);
-    } else {
-        call->kernels->statistics(x, rows, call->op->view.centred, mean, m2);
-    }
+                             .bias = floats(op, CLN_BIAS),
+                             .streaming = call->stage.streaming};
 }
 
 /* ---- whole rows ---- */
@@ -155,11 +149,13 @@ static void forward_tile(const struct call *call, uint64_t row, uint64_t count, 
     struct cln_row_sums sums = {count, (double)rows.length, mean, m2};
     struct planes p;
     struct cln_scalars k = {.m = p.m, .c = p.c, .a = p.rstd};
-    read_rows(call, floats(op, CLN_X) + at, &rows, mean, m2);
+    if (cln_bound(op, CLN_SUM))
+        cln_stage_sum(&call->before, at, count * rows.length);
+    cln_stage_rows_statistics(&call->stage, at, &rows, mean, m2);
     call->kernels->finish(&sums, op->view.centred, op->eps, p.m, p.c, p.rstd, p.var);
     keep_planes(op, row, count, &p);
     rows.ahead = ahead;
-    call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, &rows, &k);
+    cln_stage_rows_apply(&call->stage, at, &rows, &k);
 }
 
 /* Where the statistics of `row` and those behind it are. */
@@ -181,18 +177,17 @@ static void backward_tile(const struct call *call, uint64_t row, uint64_t count,
     struct cln_rows rows = rows_at(call, row, count);
     struct cln_scalars k = source_of(op, row);
     uint64_t at = row * rows.length;
-    const float *x = floats(op, CLN_X) + at, *dy = floats(op, CLN_DY) + at;
-    float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL, q[CLN_BAND] = {0}, r[CLN_BAND] = {0};
-    if (dx) {
+    float q[CLN_BAND] = {0}, r[CLN_BAND] = {0};
+    if (cln_bound(op, CLN_DX)) {
         double sum_g[CLN_BAND], sum_gd[CLN_BAND];
         struct cln_row_sums sums = {count, (double)rows.length, sum_g, sum_gd};
-        call->kernels->dots(x, dy, &rows, &k, sum_g, sum_gd);
+        cln_stage_rows_dots(&call->stage, at, &rows, &k, sum_g, sum_gd);
         call->kernels->slopes(&sums, op->view.centred, k.a, q, r);
     }
     k.q = q;
     k.b = r;
     rows.ahead = ahead;
-    call->kernels->gradient(x, dy, dx, &rows, &k, gather);
+    cln_stage_rows_gradient(&call->stage, at, &rows, &k, gather);
 }
 
 static double *block_sums(const struct cln_op *op, uint64_t block, int plane)
@@ -237,8 +232,14 @@ static void tile_task(void *context, size_t i)
                 forward_tile(call, row, count, ahead);
         }
     }
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
+}
+
+static void put_total(const struct cln_op *op, enum cln_role role, uint64_t w, double sum)
+{
+    uint32_t flag = role == CLN_DWEIGHT ? CLNORM_ADD_DWEIGHT : CLNORM_ADD_DBIAS;
+    floats(op, role)[w] = cln_statistic_total(op, flag, floats(op, role)[w], (float)sum);
 }
 
 /* Adds up the blocks in order. */
@@ -255,7 +256,7 @@ static void weights_task(void *context, size_t i)
             double sum = 0.0;
             for (uint64_t block = 0; block < call->grid.blocks; block++)
                 sum += block_sums(op, block, plane)[w];
-            floats(op, roles[plane])[w] = (float)sum;
+            put_total(op, roles[plane], w, sum);
         }
     }
 }
@@ -284,13 +285,18 @@ static void piece_task(void *context, size_t i)
     uint64_t at = row * rows.stride + first;
     double *s = piece_sums(call, 0) + i, *t = piece_sums(call, 1) + i;
     rows.length = least(call->grid.piece, rows.length - first);
-    rows.weight = rows.weight ? rows.weight + first : NULL;
+    rows.weight = rows.weight ? rows.weight + rows.first * rows.stride + first : NULL;
+    rows.bias = rows.bias ? rows.bias + rows.first * rows.stride + first : NULL;
+    rows.first = 0;
+    rows.cycle = 1;
+    if (cln_bound(op, CLN_SUM))
+        cln_stage_sum(&call->before, at, rows.length);
     if (!call->backward) {
-        read_rows(call, floats(op, CLN_X) + at, &rows, s, t);
+        cln_stage_rows_statistics(&call->stage, at, &rows, s, t);
     } else {
         struct cln_statistic of = cln_statistic_of(op, row);
-        struct cln_scalars k = {.m = &of.m, .c = &of.c};
-        call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, &rows, &k, s, t);
+        struct cln_scalars k = {.m = &of.m, .c = &of.c, .a = &of.rstd};
+        cln_stage_rows_dots(&call->stage, at, &rows, &k, s, t);
     }
 }
 
@@ -333,7 +339,7 @@ static void merge_rows(const struct call *call)
 static void put_sums(const struct cln_op *op, enum cln_role role, const double *sums, uint64_t first, uint64_t count)
 {
     for (uint64_t i = 0; cln_bound(op, role) && i < count; i++)
-        floats(op, role)[first + i] = (float)sums[i];
+        put_total(op, role, first + i, sums[i]);
 }
 
 /* The same columns of all rows that have the same weights. */
@@ -344,24 +350,26 @@ static void column_task(void *context, size_t i)
     const struct cln_rows_grid *g = &call->grid;
     uint64_t k = i / g->columns, first = i % g->columns * g->column, at = k * g->length + first;
     struct cln_rows rows = rows_at(call, 0, g->samples);
-    struct cln_scalars scalars = {split_scalars(call, 0, k), split_scalars(call, 1, k), split_scalars(call, 2, k),
-                                  split_scalars(call, 3, k), split_scalars(call, 4, k)};
+    struct cln_scalars scalars = {.m = split_scalars(call, 0, k),
+                                  .c = split_scalars(call, 1, k),
+                                  .a = split_scalars(call, 2, k),
+                                  .q = split_scalars(call, 3, k),
+                                  .b = split_scalars(call, 4, k)};
     rows.length = least(g->column, g->length - first);
     rows.stride = g->cycle * g->length;
     rows.cycle = 1;
     rows.weight = rows.weight ? rows.weight + at : NULL;
     rows.bias = rows.bias ? rows.bias + at : NULL;
     if (!call->backward) {
-        call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, &rows, &scalars);
+        cln_stage_rows_apply(&call->stage, at, &rows, &scalars);
     } else {
         double dweight[MOST_COLUMN] = {0}, dbias[MOST_COLUMN] = {0};
         struct cln_gather sums = {cln_bound(op, CLN_DWEIGHT) ? dweight : NULL, cln_bound(op, CLN_DBIAS) ? dbias : NULL};
-        float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL;
-        call->kernels->gradient(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, dx, &rows, &scalars, &sums);
+        cln_stage_rows_gradient(&call->stage, at, &rows, &scalars, &sums);
         put_sums(op, CLN_DWEIGHT, dweight, at, rows.length);
         put_sums(op, CLN_DBIAS, dbias, at, rows.length);
     }
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 
@@ -371,12 +379,18 @@ static void column_task(void *context, size_t i)
 static void commit_values(const struct call *call)
 {
     const struct cln_op *op = call->op;
-    const float *x = floats(op, CLN_X);
-    for (uint64_t c = 0; c < op->view.weights; c++) {
-        double sum = 0.0;
-        for (uint64_t s = 0; s < call->grid.samples; s++)
-            sum += x[s * op->view.weights + c];
-        cln_statistic_commit(call->plan, op, c, sum / (double)call->grid.samples, 0.0);
+    uint64_t weights = op->view.weights, count;
+    for (uint64_t first = 0; first < weights; first += count) {
+        double sum[CLN_BAND] = {0};
+        float x[CLN_BAND];
+        count = least(CLN_BAND, weights - first);
+        for (uint64_t s = 0; s < call->grid.samples; s++) {
+            cln_stage_widen(&call->stage, s * weights + first, count, x);
+            for (uint64_t c = 0; c < count; c++)
+                sum[c] += (double)x[c];
+        }
+        for (uint64_t c = 0; c < count; c++)
+            cln_statistic_commit(call->plan, op, first + c, sum[c] / (double)call->grid.samples, 0.0);
     }
 }
 
@@ -398,14 +412,12 @@ static void run_split(const struct call *call)
     cln_parallel((size_t)(call->grid.cycle * call->grid.columns), CLN_LAST, column_task, context);
 }
 
-size_t cln_rows_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
-                        int backward)
+size_t cln_rows_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_op *op)
 {
-    struct cln_rows_grid g = cln_rows_grid_make(view, backward, backward);
+    int backward = cln_bound(op, CLN_DY);
+    struct cln_rows_grid g = cln_rows_grid_make(&op->view, backward, backward);
     const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
-               *out = backward ? "dx" : "y";
-    enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
-    const char *past = cln_cpu_streams(plan, cln_view_elements(view), writing) ? ", stored past the cache" : "";
+               *out = backward ? "dx" : "y", *past = cln_cpu_streams(plan, op) ? ", stored past the cache" : "";
     if (g.split)
         return (size_t)snprintf(
             text, bytes,
@@ -425,7 +437,12 @@ void cln_rows_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     call.backward = cln_bound(op, CLN_DY);
     int gathers = cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS);
     call.grid = cln_rows_grid_make(&op->view, call.backward, gathers);
-    call.streaming = cln_cpu_streams(plan, elements, call.backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY);
+    call.stage = call.before = cln_stage_make(&plan->kernels, op, cln_cpu_streams(plan, op));
+    struct cln_op of_sum = *op;
+    if (cln_bound(op, CLN_SUM)) {
+        of_sum.role[CLN_X] = op->role[CLN_SUM];
+        call.op = call.stage.op = &of_sum;
+    }
     if (cln_bound(op, CLN_RUNNING_MEAN))
         commit_values(&call);
     if (call.grid.split)

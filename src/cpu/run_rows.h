@@ -22,9 +22,8 @@ struct cln_rows_grid {
 /* gathers: dweight or dbias is wanted. The cut depends on the shape alone. */
 struct cln_rows_grid cln_rows_grid_make(const struct cln_view *view, int backward, int gathers);
 size_t cln_rows_partials_bytes(const struct cln_view *view);
-/* A line for people on a forward or backward call with all its outputs; returns its length. */
-size_t cln_rows_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
-                        int backward);
+/* A line for people on a forward or backward call; returns its length. */
+size_t cln_rows_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_op *op);
 void cln_rows_run(struct cln_cpu_plan *plan, const struct cln_op *op);
 
 #endif

@@ -1,6 +1,7 @@
 #include "cpu/run_samples.h"
 
 #include "cpu/simd/simd.h"
+#include "cpu/stage.h"
 #include "cpu/statistic.h"
 #include "cpu/threads.h"
 
@@ -102,7 +103,8 @@ struct call {
     const struct cln_op *op;
     const struct cln_family_kernels *kernels;
     struct cln_samples_grid grid;
-    int backward, streaming;
+    struct cln_stage stage;
+    int backward;
 };
 
 static float *floats(const struct cln_op *op, enum cln_role role)
@@ -134,7 +136,7 @@ static struct cln_band band_of(const struct call *call, const struct patch *p)
 }
 
 struct patch_scalars {
-    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], q[CLN_BAND], b[CLN_BAND];
+    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], q[CLN_BAND], b[CLN_BAND], bias[CLN_BAND];
 };
 
 /* Of a group, which its channels share. */
@@ -159,28 +161,26 @@ static struct cln_scalars fold(const struct call *call, const struct patch *p, c
         t->c[j] = s->c;
         t->a[j] = s->rstd * (weight ? weight[channel] : 1.0f);
         t->q[j] = s->q;
-        t->b[j] = call->backward ? s->r : bias ? bias[channel] : 0.0f;
+        t->bias[j] = bias ? bias[channel] : 0.0f;
+        t->b[j] = call->backward ? s->r : t->bias[j];
     }
-    return (struct cln_scalars){t->m, t->c, t->a, t->q, t->b};
+    return (struct cln_scalars){t->m, t->c, t->a, t->q, t->b, t->bias};
 }
 
 static void write_stretch(const struct call *call, uint64_t at, struct cln_stretch stretch, const struct cln_scalars *k)
 {
-    const struct cln_op *op = call->op;
     if (call->backward)
-        call->kernels->gradient(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, floats(op, CLN_DX) + at, stretch, k);
+        cln_stage_gradient(&call->stage, call->kernels, at, stretch, k);
     else
-        call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, stretch, k);
+        cln_stage_apply(&call->stage, call->kernels, at, stretch, k);
 }
 
 static void write_patch(const struct call *call, const struct patch *p, const struct cln_scalars *k)
 {
     const struct cln_samples_grid *g = &call->grid;
     uint64_t at = offset_of(call, p);
-    struct cln_stretch stretch = {.count = p->count * p->positions,
-                                  .groups = p->count,
-                                  .inners = g->family == CLN_COLUMNS ? 1 : p->positions,
-                                  .streaming = call->streaming};
+    struct cln_stretch stretch = {
+        .count = p->count * p->positions, .groups = p->count, .inners = g->family == CLN_COLUMNS ? 1 : p->positions};
     if (g->family == CLN_COLUMNS ? p->count == g->channels : p->positions == g->positions) {
         write_stretch(call, at, stretch, k);
     } else if (g->family == CLN_COLUMNS) {
@@ -190,7 +190,7 @@ static void write_patch(const struct call *call, const struct patch *p, const st
     } else { /* a part of one channel, or of a few */
         stretch.count = p->positions;
         for (uint64_t j = 0; j < p->count; j++) {
-            struct cln_scalars of = {k->m + j, k->c + j, k->a + j, k->q + j, k->b + j};
+            struct cln_scalars of = cln_stage_scalars(k, j);
             write_stretch(call, at + j * g->positions, stretch, &of);
         }
     }
@@ -219,14 +219,13 @@ static struct patch patch_of(const struct call *call, const struct tile *t, uint
 static void tile_moments(const struct call *call, const struct tile *t, struct cln_moments *of)
 {
     const struct cln_samples_grid *g = &call->grid;
-    const float *x = floats(call->op, CLN_X);
     double mean[CLN_BAND], m2[CLN_BAND];
     uint64_t first = t->group * g->merged;
     if (g->family == CLN_SEGMENTS) { /* a statistics group is one run */
         struct patch p = {t->sample, first, 0, 0, 0};
         uint64_t run = g->merged * g->positions;
-        call->kernels->statistics(x + offset_of(call, &p), (struct cln_band){1, run, run, run, (uint32_t)t->count, 0},
-                                  mean, m2);
+        cln_stage_statistics(&call->stage, call->kernels, offset_of(call, &p),
+                             (struct cln_band){1, run, run, run, (uint32_t)t->count, 0}, mean, m2);
         for (uint64_t j = 0; j < t->count; j++)
             of[j] = (struct cln_moments){(double)run, mean[j], m2[j]};
         return;
@@ -234,7 +233,7 @@ static void tile_moments(const struct call *call, const struct tile *t, struct c
     memset(of, 0, t->count * sizeof *of);
     for (uint64_t channel = first, end = first + t->count * g->merged; channel < end;) {
         struct patch p = patch_of(call, t, channel);
-        call->kernels->statistics(x + offset_of(call, &p), band_of(call, &p), mean, m2);
+        cln_stage_statistics(&call->stage, call->kernels, offset_of(call, &p), band_of(call, &p), mean, m2);
         for (uint64_t j = 0; j < p.count; j++) {
             struct cln_moments part = {(double)g->positions, mean[j], m2[j]};
             cln_moments_add(&of[(channel + j) / g->merged - t->group], &part);
@@ -278,14 +277,9 @@ static void add_dots(const struct call *call, const struct tile *t, const struct
     const struct cln_op *op = call->op;
     const float *weight = floats(op, CLN_WEIGHT);
     double dy[CLN_BAND], dyd[CLN_BAND];
-    float m[CLN_BAND], c[CLN_BAND];
-    for (uint64_t j = 0; j < p->count; j++) {
-        const struct group_scalars *s = &of[(p->channel + j) / call->grid.merged - t->group];
-        m[j] = s->m;
-        c[j] = s->c;
-    }
-    uint64_t at = offset_of(call, p);
-    call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, band_of(call, p), m, c, dy, dyd);
+    struct patch_scalars scalars;
+    struct cln_scalars k = fold(call, p, of, t->group, &scalars);
+    cln_stage_dots(&call->stage, call->kernels, offset_of(call, p), band_of(call, p), &k, dy, dyd);
     for (uint64_t j = 0; j < p->count; j++) {
         uint64_t channel = p->channel + j, group = channel / call->grid.merged - t->group;
         double w = weight ? weight[channel] : 1.0;
@@ -314,15 +308,14 @@ static void backward_tile(const struct call *call, const struct tile *t)
         add_dots(call, t, &p, of, sums);
         channel += p.count;
     }
-    if (!cln_bound(op, CLN_DX))
-        return;
     for (uint64_t j = 0; j < t->count; j++) {
         struct cln_statistic s = {of[j].m, of[j].c, of[j].rstd, 0.0f};
         struct cln_slope slope = cln_statistic_slope(op, &s, sums[j][0], sums[j][1]);
         of[j].q = slope.q;
         of[j].r = slope.r;
     }
-    write_tile(call, t, of);
+    if (cln_bound(op, CLN_DX) || cln_bound(op, CLN_DZ))
+        write_tile(call, t, of);
 }
 
 static double *block_sums(const struct call *call, uint64_t block, int plane)
@@ -362,7 +355,7 @@ static void tile_task(void *context, size_t i)
                 forward_tile(call, &t);
         }
     }
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 
@@ -373,9 +366,11 @@ static void put_channel(const struct call *call, uint64_t channel, double first,
     if (cln_bound(op, CLN_RUNNING_MEAN))
         cln_statistic_commit(call->plan, op, channel, first / samples, second / samples);
     if (cln_bound(op, CLN_DWEIGHT))
-        floats(op, CLN_DWEIGHT)[channel] = (float)first;
+        floats(op, CLN_DWEIGHT)[channel] =
+            cln_statistic_total(op, CLNORM_ADD_DWEIGHT, floats(op, CLN_DWEIGHT)[channel], (float)first);
     if (cln_bound(op, CLN_DBIAS))
-        floats(op, CLN_DBIAS)[channel] = (float)second;
+        floats(op, CLN_DBIAS)[channel] =
+            cln_statistic_total(op, CLNORM_ADD_DBIAS, floats(op, CLN_DBIAS)[channel], (float)second);
 }
 
 /* Adds up the blocks in order. */
@@ -421,16 +416,18 @@ static void read_task(void *context, size_t i)
     uint64_t at = offset_of(call, &p), group = p.sample * call->grid.channels + p.channel, part = i % call->grid.parts;
     double *first = part_sums(call, part, 0) + group, *second = part_sums(call, part, 1) + group;
     if (!call->backward) {
-        call->kernels->statistics(floats(op, CLN_X) + at, band_of(call, &p), first, second);
+        cln_stage_statistics(&call->stage, call->kernels, at, band_of(call, &p), first, second);
         return;
     }
-    float m[CLN_BAND], c[CLN_BAND];
-    for (uint64_t j = 0; j < p.count; j++) {
-        struct cln_statistic s = cln_statistic_of(op, (group + j) / call->grid.merged);
-        m[j] = s.m;
-        c[j] = s.c;
+    struct group_scalars of[CLN_BAND];
+    struct patch_scalars scalars;
+    uint64_t first_group = p.channel / call->grid.merged, last_group = (p.channel + p.count - 1) / call->grid.merged;
+    for (uint64_t j = first_group; j <= last_group; j++) {
+        struct cln_statistic s = cln_statistic_of(op, p.sample * call->grid.groups + j);
+        of[j - first_group] = scalars_of(&s);
     }
-    call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, band_of(call, &p), m, c, first, second);
+    struct cln_scalars k = fold(call, &p, of, first_group, &scalars);
+    cln_stage_dots(&call->stage, call->kernels, at, band_of(call, &p), &k, first, second);
 }
 
 static struct cln_statistic merge_parts(const struct call *call, uint64_t statistic)
@@ -509,7 +506,7 @@ static void write_task(void *context, size_t i)
     const struct group_scalars *of = split_scalars(call) + p.sample * call->grid.groups;
     struct cln_scalars k = fold(call, &p, of, 0, &scalars);
     write_patch(call, &p, &k);
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 
@@ -526,14 +523,12 @@ static void run_split(const struct call *call, void *context, int sums, int writ
         cln_parallel(tasks, CLN_LAST, write_task, context);
 }
 
-size_t cln_samples_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
-                           int backward)
+size_t cln_samples_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_op *op)
 {
-    struct cln_samples_grid g = cln_samples_grid_make(view, backward);
+    int backward = cln_bound(op, CLN_DY);
+    struct cln_samples_grid g = cln_samples_grid_make(&op->view, backward);
     const char *what = backward ? "backward" : "forward", *in = backward ? "x and dy" : "x",
-               *out = backward ? "dx" : "y";
-    enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
-    const char *past = cln_cpu_streams(plan, cln_view_elements(view), writing) ? ", stored past the cache" : "";
+               *out = backward ? "dx" : "y", *past = cln_cpu_streams(plan, op) ? ", stored past the cache" : "";
     if (g.split)
         return (size_t)snprintf(text, bytes,
                                 "%s: %s read twice, %s written once%s: few large groups, whose channels are cut into "
@@ -553,10 +548,10 @@ void cln_samples_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     call.backward = cln_bound(op, CLN_DY);
     call.grid = cln_samples_grid_make(&op->view, call.backward);
     call.kernels = call.grid.family == CLN_SEGMENTS ? &plan->kernels.segments : &plan->kernels.columns;
-    call.streaming = cln_cpu_streams(plan, elements, call.backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY);
+    call.stage = cln_stage_make(&plan->kernels, op, cln_cpu_streams(plan, op));
     int sums = cln_bound(op, summed(&call)[0]) || cln_bound(op, summed(&call)[1]);
     if (call.grid.split) {
-        run_split(&call, &call, sums, !call.backward || cln_bound(op, CLN_DX));
+        run_split(&call, &call, sums, !call.backward || cln_bound(op, CLN_DX) || cln_bound(op, CLN_DZ));
         return;
     }
     cln_parallel((size_t)(call.grid.blocks * call.grid.bands), elements <= SMALL ? CLN_ALONE : CLN_LAST, tile_task,

@@ -24,8 +24,7 @@ struct cln_samples_grid {
 struct cln_samples_grid cln_samples_grid_make(const struct cln_view *view, int backward);
 size_t cln_samples_partials_bytes(const struct cln_view *view);
 /* A line for people on a forward or backward call; returns its length. */
-size_t cln_samples_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_view *view,
-                           int backward);
+size_t cln_samples_explain(char *text, size_t bytes, const struct cln_cpu_plan *plan, const struct cln_op *op);
 void cln_samples_run(struct cln_cpu_plan *plan, const struct cln_op *op);
 
 #endif
