@@ -281,6 +281,7 @@ typedef enum clnorm_dtype {
 
 /* What is done to the normalized value, as one call with the norm. With t the value before it:
  *     RELU       max(t, 0); a NaN stays                     gradient 1 where t > 0, else 0
+ *                (so 0 where t is NaN, whatever dy is; dx is NaN there for its statistics are)
  *     LEAKY_RELU t where t > 0, else desc.slope·t           1, else slope
  *     GELU_TANH  t/2·(1 + tanh(√(2/π)·(t + 0.044715·t³)))
  *     SILU       t/(1 + exp(−t)) */

@@ -110,9 +110,9 @@ static float act_gradient(const struct cln_fusion *f, float t, float g)
     float rest, s;
     switch (f->activation) {
     case CLNORM_RELU:
-        return t <= 0.0f ? 0.0f : g;
+        return t > 0.0f ? g : 0.0f;
     case CLNORM_LEAKY_RELU:
-        return t <= 0.0f ? f->slope * g : g;
+        return t > 0.0f ? g : f->slope * g;
     case CLNORM_GELU_TANH:
         s = sigmoid(gelu_argument(t), &rest);
         return g * (s + t * s * rest * (1.5957691216f * (1.0f + 3.0f * 0.044715f * t * t)));

@@ -106,9 +106,9 @@ INLINE vec act_gradient(clnorm_activation activation, float slope, vec t, vec g)
     vec rest, s, zero = splat(0.0f), one = splat(1.0f);
     switch (activation) {
     case CLNORM_RELU:
-        return choose(t <= zero, zero, g);
+        return choose(t > zero, g, zero);
     case CLNORM_LEAKY_RELU:
-        return choose(t <= zero, splat(slope) * g, g);
+        return choose(t > zero, g, splat(slope) * g);
     case CLNORM_GELU_TANH:
         s = sigmoid(gelu_argument(t), &rest);
         return g * (s + t * s * rest * (splat(1.5957691216f) * (one + splat(3.0f * 0.044715f) * t * t)));
