@@ -314,7 +314,7 @@ bool problem_expect(struct case_problem *p)
     const size_t bytes = p->elements * sizeof(double);
     if (p->reference[CASE_SUM])
         memcpy(p->reference[CASE_SUM], w.x, bytes);
-    if (p->reference[CASE_DZ]) {
+    if (p->reference[CASE_DZ] && w.delta) {
         memcpy(p->reference[CASE_DZ], w.delta, bytes);
         memcpy(p->alone[CASE_DZ], w.delta_off, bytes);
     }

@@ -85,7 +85,7 @@ double wide_activated_off(const struct clnorm_case *c, double off, double larges
 {
     switch (c->activation) {
     case CLNORM_LEAKY_RELU:
-        return fmax(1, fabs(c->slope)) * off + u * fabs(c->slope) * largest;
+        return fmax(1, fabs((double)c->slope)) * off + u * fabs((double)c->slope) * largest;
     case CLNORM_GELU_TANH:
     case CLNORM_SILU:
         return smooth[c->activation].slope * off + smooth[c->activation].value_off * largest + smallest_normal;
