@@ -14,6 +14,8 @@
 #define CLN_BAND 1024
 /* Elements up to which a row is short. */
 #define CLN_SHORT_ROW 512
+/* Elements below which a row is narrow. */
+#define CLN_NARROW_ROW 64
 
 /* A band of neighbouring groups.
  * segments: group j is `outers` runs of `inners` floats, outer_stride apart, the first at j·group_stride
@@ -115,8 +117,20 @@ struct cln_element_kernels {
                           const struct cln_fusion *f, size_t n);
 };
 
+/* Kernels of segments and rows that take tensors of other types than f32 as they are, so that no scratch is needed. An empty slot: there
+ * is none, and src/cpu/stage.h goes by blocks. */
+struct cln_typed_kernels {
+    void (*statistics)(const void *x, clnorm_dtype type, struct cln_band band, double *mean, double *m2);
+    void (*apply)(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
+                  const struct cln_scalars *k);
+    /* Rows of CLN_NARROW_ROW elements or more. */
+    void (*rows_apply)(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, const struct cln_rows *rows,
+                       const struct cln_scalars *k);
+};
+
 struct cln_cpu_kernels {
     struct cln_family_kernels segments, columns;
+    struct cln_typed_kernels typed;
     struct cln_rows_kernels rows;
     struct cln_element_kernels elements;
     const char *name; /* of the instruction set, for people */

@@ -27,7 +27,8 @@ struct cln_stage cln_stage_make(const struct cln_cpu_kernels *kernels, const str
                           .streaming = streaming};
     int backward = cln_bound(op, CLN_DY), added = backward ? cln_bound(op, CLN_DZ) || (op->accumulate & CLNORM_ADD_DX)
                                                            : op->residual == CLNORM_RESIDUAL_AFTER;
-    s.plain = op->x_dtype == CLNORM_F32 && op->y_dtype == CLNORM_F32 && !op->activation && !added;
+    s.unfused = !op->activation && !added;
+    s.plain = op->x_dtype == CLNORM_F32 && op->y_dtype == CLNORM_F32 && s.unfused;
     s.again = op->activation && backward && !cln_bound(op, CLN_Y);
     return s;
 }
@@ -192,6 +193,10 @@ void cln_stage_statistics(const struct cln_stage *s, const struct cln_family_ker
         return;
     }
     int columns = family == &s->kernels->columns;
+    if (!columns && s->kernels->typed.statistics) {
+        s->kernels->typed.statistics(cln_stage_at(s->op, CLN_X, at), s->op->x_dtype, b, mean, m2);
+        return;
+    }
     struct cut c = cut_of(&b, columns, 2 * READ);
     float scratch[2 * READ];
     double part_mean[CLN_BAND], part_m2[CLN_BAND], before[CLN_BAND] = {0};
@@ -285,6 +290,12 @@ void cln_stage_apply(const struct cln_stage *s, const struct cln_family_kernels 
     if (s->plain) {
         all.streaming = s->streaming;
         family->apply(cln_stage_at(op, CLN_X, at), cln_stage_at(op, CLN_Y, at), all, k);
+        return;
+    }
+    if (s->unfused && family == &s->kernels->segments && s->kernels->typed.apply) {
+        all.streaming = s->streaming;
+        s->kernels->typed.apply(cln_stage_at(op, CLN_X, at), op->x_dtype, cln_stage_at(op, CLN_Y, at), op->y_dtype, all,
+                                k);
         return;
     }
     float x[WRITE], t[WRITE];

@@ -3,7 +3,7 @@
  * A block of a tensor is widened into scratch on the stack that stays in the near caches, the kernel runs on it, and a last pass over
  * what it gave adds the residual, does the activation, rounds and stores. In backward dy·act′(t) takes the place of dy: t is worked out
  * again from x, as forward did, so that it has the same bits. A tensor that is read twice is widened twice. Where tensors are f32 and
- * nothing is fused the kernels get the tensors themselves. Cuts depend on the shape alone.
+ * nothing is fused the kernels get the tensors themselves; so do those of struct cln_typed_kernels. Cuts depend on the shape alone.
  *
  * Bytes moved are those of the tensors in their types; each scratch pass is one of the nearest or the second cache. */
 #ifndef CLNORM_SRC_CPU_STAGE_H
@@ -16,8 +16,9 @@ struct cln_stage {
     const struct cln_cpu_kernels *kernels;
     const struct cln_op *op;
     struct cln_fusion fusion;
-    int plain; /* all is f32, nothing is fused or added to */
-    int again; /* backward has to work out t again */
+    int unfused; /* nothing is fused or added to, */
+    int plain;   /* and all is f32 */
+    int again;   /* backward has to work out t again */
     int streaming;
 };
 

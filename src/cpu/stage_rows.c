@@ -4,8 +4,8 @@
 #include <string.h>
 
 enum {
-    READ = 1 << 13,  /* elements of each tensor that are in scratch when they are added up, */
-    WRITE = 1 << 12, /* and when they are written */
+    READ = 1 << 12,  /* elements of each tensor that are in scratch when they are added up, */
+    WRITE = 1 << 11, /* and when they are written */
     CHAIN = 8,       /* rows whose gradients of the weights are added up together */
     COLUMNS = READ / CHAIN
 };
@@ -87,6 +87,11 @@ void cln_stage_rows_statistics(const struct cln_stage *s, uint64_t at, const str
         rows_statistics(s, cln_stage_at(s->op, CLN_X, at), rows, mean, m2);
         return;
     }
+    if (s->op->view.centred && rows->length > CLN_SHORT_ROW && s->kernels->typed.statistics) {
+        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0};
+        s->kernels->typed.statistics(cln_stage_at(s->op, CLN_X, at), s->op->x_dtype, band, mean, m2);
+        return;
+    }
     float scratch[READ];
     double first[CLN_BAND], second[CLN_BAND];
 #define BODY(made)                                                                                                     \
@@ -151,6 +156,11 @@ void cln_stage_rows_apply(const struct cln_stage *s, uint64_t at, const struct c
     const struct cln_op *op = s->op;
     if (s->plain) {
         s->kernels->rows.apply(cln_stage_at(op, CLN_X, at), cln_stage_at(op, CLN_Y, at), rows, k);
+        return;
+    }
+    if (s->unfused && rows->length >= CLN_NARROW_ROW && s->kernels->typed.rows_apply) {
+        s->kernels->typed.rows_apply(cln_stage_at(op, CLN_X, at), op->x_dtype, cln_stage_at(op, CLN_Y, at), op->y_dtype,
+                                     rows, k);
         return;
     }
     float x[WRITE], t[WRITE];

@@ -26,11 +26,9 @@
             CALL((x), (y));                                                                                            \
     } while (0)
 
-/* Elements before a cache line of `out` begins, if stores are to pass by the cache. */
 INLINE size_t head_of(const void *out, clnorm_dtype type, size_t n, int streaming)
 {
-    size_t bytes = type == CLNORM_F32 ? 4 : 2, off = (uintptr_t)out % 64;
-    return streaming && off ? least((64 - off) / bytes, n) : 0;
+    return streaming ? before_line_as(out, type, n) : 0;
 }
 
 /* Calls VECTOR(element, lanes, streaming) for n elements. */

@@ -67,17 +67,21 @@ INLINE vec widen_bf16(halves h)
 /* To nearest even by integers; a NaN, whose bits could carry over into Inf or the sign, is only made quiet. */
 INLINE halves narrow_bf16(vec v)
 {
-    lane_bits bits = (lane_bits)v, upper = bits >> 16, nan = (lane_bits)(v != v);
-    lane_bits rounded = (bits + 0x7fff + (upper & 1)) >> 16;
-    rounded = (rounded & ~nan) | ((upper | 0x40) & nan);
+    lane_bits bits = (lane_bits)v, upper = bits >> 16, rounded = bits + (0x7fff + (upper & 1));
 #if defined(__AVX512F__)
-    return (halves)_mm512_cvtepi32_epi16((__m512i)rounded);
-#elif defined(__x86_64__)
+    __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+    __m512i kept = _mm512_mask_or_epi32((__m512i)rounded, is_nan, (__m512i)bits, _mm512_set1_epi32(0x400000));
+    return (halves)_mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16));
+#else
+    lane_bits nan = (lane_bits)(v != v);
+    rounded = ((rounded >> 16) & ~nan) | ((upper | 0x40) & nan);
+#if defined(__x86_64__)
     __m256i part[2];
     memcpy(part, &rounded, sizeof part);
     return (halves)_mm256_permute4x64_epi64(_mm256_packus_epi32(part[0], part[1]), _MM_SHUFFLE(3, 1, 2, 0));
 #else
     return __builtin_convertvector(rounded, halves);
+#endif
 #endif
 }
 
@@ -90,8 +94,25 @@ INLINE vec load_as(const void *p, clnorm_dtype type, size_t i, size_t n)
     if (n == LANES)
         memcpy(&h, (const uint16_t *)p + i, sizeof h);
     else
+#if defined(__AVX512F__)
+        h = (halves)_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1u), (const uint16_t *)p + i);
+#else
         memcpy(&h, (const uint16_t *)p + i, n * sizeof(uint16_t));
+#endif
     return type == CLNORM_F16 ? widen_f16(h) : widen_bf16(h);
+}
+
+/* The same; lanes behind them are taken from fill. */
+INLINE vec load_part_as(const void *p, clnorm_dtype type, size_t i, size_t n, vec fill)
+{
+    return type == CLNORM_F32 ? load_part((const float *)p + i, n, fill) : first_lanes(load_as(p, type, i, n), fill, n);
+}
+
+/* Elements before a cache line of `out` begins, at most n. */
+INLINE size_t before_line_as(const void *out, clnorm_dtype type, size_t n)
+{
+    size_t bytes = type == CLNORM_F32 ? 4 : 2, off = (uintptr_t)out % 64;
+    return least(off ? (64 - off) / bytes : 0, n);
 }
 
 /* streaming: then the place is a multiple of a vector's bytes. */
@@ -109,7 +130,11 @@ INLINE void store_as(vec v, void *p, clnorm_dtype type, size_t i, size_t n, int 
     halves h = type == CLNORM_F16 ? narrow_f16(v) : narrow_bf16(v);
     uint16_t *to = (uint16_t *)p + i;
     if (n < LANES) {
+#if defined(__AVX512F__)
+        _mm256_mask_storeu_epi16(to, (__mmask16)((1u << n) - 1u), (__m256i)h);
+#else
         memcpy(to, &h, n * sizeof *to);
+#endif
         return;
     }
 #if defined(__x86_64__)
