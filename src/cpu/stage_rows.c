@@ -43,8 +43,7 @@ static struct block block_of(const struct cln_rows *rows, uint64_t at, uint64_t 
     b.rows.streaming = 0;
     if (n == rows->length && step == 1 && rows->stride == n) {
         b.rows.first = (rows->first + j) % rows->cycle;
-        if (count > 0 && n > 0) /* one run */
-            b.runs = (struct cln_runs){b.runs.at, 1, count * n, count * n, rows->ahead};
+        b.runs = (struct cln_runs){b.runs.at, 1, count * n, count * n, rows->ahead}; /* they are one run */
         return b;
     }
     b.rows.first = 0;
@@ -211,10 +210,6 @@ static void chains_gradient(const struct cln_stage *s, uint64_t at, const struct
                 struct block b = block_of(rows, at, j, count, rows->cycle, i, least(COLUMNS, rows->length - i));
                 struct cln_gather part = {sums->dweight ? sums->dweight + weight + i : NULL,
                                           sums->dbias ? sums->dbias + weight + i : NULL};
-                b.rows.first = 0;
-                b.rows.cycle = 1;
-                b.rows.weight = weights_of(rows, rows->weight, j, i);
-                b.rows.bias = weights_of(rows, rows->bias, j, i);
                 block_gradient(s, &b, &of, &part);
             }
         }
