@@ -67,16 +67,17 @@ static const struct {
                {BENCH_BACKWARD, "dx"}, {BENCH_BACKWARD, "dweight"},   {BENCH_BACKWARD, "dbias"}};
 
 /* The last two have more values than are all compared: then the first and the last channel are among those that are. */
-static const struct bench_shape shapes[] = {{"plain", CLNORM_NC, 2, {37, 19}, {CLNORM_BATCH, 0, 0}},
-                                            {"first", CLNORM_NCS, 4, {5, 3, 7, 11}, {CLNORM_BATCH, 0, 0}},
-                                            {"last", CLNORM_NSC, 5, {2, 6, 3, 5, 7}, {CLNORM_BATCH, 0, 0}},
-                                            {"large_first", CLNORM_NCS, 3, {2, 12, 262144}, {CLNORM_BATCH, 0, 0}},
-                                            {"large_last", CLNORM_NSC, 3, {2, 12, 262144}, {CLNORM_BATCH, 0, 0}},
-                                            {"rows", CLNORM_NSC, 3, {5, 19, 7}, {CLNORM_LAYER, 0, 1}},
-                                            {"rows", CLNORM_NCS, 4, {37, 3, 5, 7}, {CLNORM_RMS, 0, 3}},
-                                            {"first", CLNORM_NCS, 3, {5, 6, 77}, {CLNORM_GROUP, 2, 0}},
-                                            {"last", CLNORM_NSC, 3, {5, 6, 77}, {CLNORM_INSTANCE, 0, 0}},
-                                            {"large_groups", CLNORM_NSC, 3, {2, 24, 131072}, {CLNORM_GROUP, 12, 0}}};
+static const struct bench_shape shapes[] = {
+    {"plain", CLNORM_NC, 2, {37, 19}, {CLNORM_BATCH, 0, 0}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"first", CLNORM_NCS, 4, {5, 3, 7, 11}, {CLNORM_BATCH, 0, 0}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"last", CLNORM_NSC, 5, {2, 6, 3, 5, 7}, {CLNORM_BATCH, 0, 0}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"large_first", CLNORM_NCS, 3, {2, 12, 262144}, {CLNORM_BATCH, 0, 0}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"large_last", CLNORM_NSC, 3, {2, 12, 262144}, {CLNORM_BATCH, 0, 0}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"rows", CLNORM_NSC, 3, {5, 19, 7}, {CLNORM_LAYER, 0, 1}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"rows", CLNORM_NCS, 4, {37, 3, 5, 7}, {CLNORM_RMS, 0, 3}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"first", CLNORM_NCS, 3, {5, 6, 77}, {CLNORM_GROUP, 2, 0}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"last", CLNORM_NSC, 3, {5, 6, 77}, {CLNORM_INSTANCE, 0, 0}, CLNORM_F32, CLNORM_NO_ACTIVATION},
+    {"large_groups", CLNORM_NSC, 3, {2, 24, 131072}, {CLNORM_GROUP, 12, 0}, CLNORM_F32, CLNORM_NO_ACTIVATION}};
 
 static bool has(const struct bench_case *c, enum bench_mode mode, const char *output)
 {

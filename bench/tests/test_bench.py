@@ -237,6 +237,16 @@ class Figures(support.ToolTest):
                 _, rows = self.bench("--device", "cpu", "--norm", norm, *arguments)
                 self.assertEqual([r["norm"] for r in rows], [norm] * count)
 
+    def test_types_and_activations(self):
+        """Checked against fp64 in their type before they are timed; half the bytes."""
+        _, whole = self.bench("--device", "cpu", "--mode", "train")
+        for dtype, act in (("f16", "relu"), ("bf16", "silu"), ("f16", "gelu"), ("bf16", "leaky")):
+            with self.subTest(dtype=dtype, act=act):
+                _, rows = self.bench("--device", "cpu", "--dtype", dtype, "--act", act)
+                self.assertEqual({(r["dtype"], r["act"]) for r in rows}, {(dtype, act)})
+                half = [2 * r["bytes"] for r in rows if r["mode"] == "train"]
+                self.assertEqual(half, [r["bytes"] for r in whole])
+
     def test_one_mode_and_warm(self):
         for mode in TENSORS:
             with self.subTest(mode=mode):

@@ -282,6 +282,7 @@ typedef enum clnorm_dtype {
 
 /* What is done to the normalized value, as one call with the norm. With t the value before it:
  *     RELU       max(t, 0); a NaN stays                     gradient 1 where t > 0, else 0
+ *                (so 0 where t is NaN, whatever dy is; dx is NaN there for its statistics are)
  *     LEAKY_RELU t where t > 0, else desc.slope·t           1, else slope
  *     GELU_TANH  t/2·(1 + tanh(√(2/π)·(t + 0.044715·t³)))
  *     SILU       t/(1 + exp(−t)) */
@@ -403,7 +404,7 @@ typedef struct clnorm_running {
  *              or clnorm_plan_workspace_bytes() bytes of the caller's, one for each call in flight
  *   stream     NULL: the device's own in-order queue; or a clnorm_cl_stream (<clnorm/opencl.h>). Must be NULL on cpu
  * n = 0: the call succeeds, writes no tensor, no statistics and no state, and launches no kernel (but clnorm_fold one, for the
- * bias); dweight and dbias are set to 0; an event still completes after its wait list. */
+ * bias); dweight and dbias are set to 0, or stay if they are added to; an event still completes after its wait list. */
 #define CLNORM_PLAN_N ((int64_t)-1)
 
 typedef struct clnorm_forward_args {

@@ -183,9 +183,6 @@ static size_t partials_bytes(const clnorm_plan *plan)
 
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
 {
-    if (plan->desc.dtype != CLNORM_F32 || plan->desc.y_dtype != CLNORM_F32 || plan->desc.activation ||
-        plan->desc.residual)
-        return cln_fail(CLNORM_E_UNSUPPORTED, "clnorm_plan_create: only f32 without activation and residual");
     struct cln_cpu_plan *impl = calloc(1, sizeof *impl);
     if (!impl)
         return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_plan_create: out of memory for a plan");
@@ -216,8 +213,10 @@ static void run_as_batch(const clnorm_plan *plan, const struct cln_op *op)
         batch.steps[batch.step_count++] = CLN_STEP_REDUCE;
         batch.steps[batch.step_count++] = CLN_STEP_REDUCE_FINISH;
     }
-    if (cln_bound(op, CLN_Y) || cln_bound(op, CLN_DX))
-        batch.steps[batch.step_count++] = cln_bound(op, CLN_Y) ? CLN_STEP_APPLY : CLN_STEP_BACKWARD_APPLY;
+    if (!cln_bound(op, CLN_DY))
+        batch.steps[batch.step_count++] = CLN_STEP_APPLY;
+    else if (cln_bound(op, CLN_DX) || cln_bound(op, CLN_DZ))
+        batch.steps[batch.step_count++] = CLN_STEP_BACKWARD_APPLY;
     cln_cpu_run(plan->impl, &batch);
 }
 
@@ -225,8 +224,9 @@ static void run_as_batch(const clnorm_plan *plan, const struct cln_op *op)
 static void zero_weights(const struct cln_op *op)
 {
     const enum cln_role roles[] = {CLN_DWEIGHT, CLN_DBIAS};
+    const uint32_t adds[] = {CLNORM_ADD_DWEIGHT, CLNORM_ADD_DBIAS};
     for (int i = 0; i < 2; i++) {
-        if (cln_bound(op, roles[i]))
+        if (cln_bound(op, roles[i]) && !(op->accumulate & adds[i]))
             memset(op->role[roles[i]].handle, 0, (size_t)op->view.weights * sizeof(float));
     }
 }

@@ -3,6 +3,7 @@
 #include "cpu/grid.h"
 #include "cpu/run_rows.h"
 #include "cpu/run_samples.h"
+#include "cpu/stage.h"
 #include "cpu/threads.h"
 
 #include <stdio.h>
@@ -23,31 +24,117 @@ static void batch_explain(struct cln_explained *e, const struct cln_view *view, 
             (unsigned long long)g.bands, g.band, (unsigned long long)cln_grid_parts(&g), (unsigned long long)g.chunks);
 }
 
-/* A call, in three lines. */
-static size_t say(char *text, size_t bytes, const clnorm_plan *plan, const char *what, const char *variant,
-                  const char *how, const char *told, uint32_t times, int backward)
+/* A forward or backward call with all tensors that it may have, but for y in backward. */
+static struct cln_op usual_call(const clnorm_plan *plan, const struct cln_view *view, int backward)
 {
-    uint32_t tensors = backward ? 2 : 1;
-    enum cln_step writing = backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY;
-    int n =
-        snprintf(text, bytes, "%s: %s%s\n  tensors: %s read %s, %s written once%s\n" CLN_EXPLAIN_BYTES "\n", what,
-                 variant, how, backward ? "x and dy" : "x", told, backward ? "dx" : "y",
-                 cln_cpu_streams(plan->impl, cln_view_elements(&plan->view), writing) ? ", stored past the cache" : "",
-                 (uint32_t)sizeof(float) * tensors * times, (uint32_t)sizeof(float));
+    static char there;
+    struct cln_op op = {.view = *view,
+                        .x_dtype = plan->desc.dtype,
+                        .y_dtype = plan->desc.y_dtype,
+                        .activation = plan->desc.activation,
+                        .residual = plan->desc.residual};
+    int after = op.residual == CLNORM_RESIDUAL_AFTER;
+    const struct {
+        enum cln_role role;
+        int bound;
+    } roles[] = {{CLN_X, 1},
+                 {CLN_Y, !backward},
+                 {CLN_DY, backward},
+                 {CLN_DX, backward},
+                 {CLN_Z, backward ? after && op.activation : op.residual != CLNORM_NO_RESIDUAL},
+                 {CLN_SUM, !backward && op.residual == CLNORM_RESIDUAL_BEFORE},
+                 {CLN_DZ, backward && after}};
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        op.role[roles[i].role].handle = roles[i].bound ? &there : NULL;
+    return op;
+}
+
+/* How often a call reads its inputs. */
+struct times {
+    uint32_t memory, cache;
+};
+
+static const char *often(struct times t)
+{
+    if (t.cache)
+        return t.memory ? "once from memory and once from the cache" : "twice from the cache";
+    return t.memory > 1 ? "twice" : "once";
+}
+
+/* The bytes of the tensors `roles` together, an element. */
+static uint32_t bytes_of(const struct cln_op *op, const enum cln_role *roles, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += cln_bound(op, roles[i]) ? cln_stage_bytes(op, roles[i]) : 0;
+    return (uint32_t)bytes;
+}
+
+/* What is read and written, in two lines. z is read when x is in backward, and once in forward: after the norm when y is written, before
+ * it to be added to x, whose place the sum takes. */
+static size_t say_tensors(char *text, size_t bytes, const clnorm_plan *plan, const struct cln_op *op, struct times t)
+{
+    static const enum cln_role in[] = {CLN_X, CLN_DY}, fused[] = {CLN_Z}, out[] = {CLN_Y, CLN_DX, CLN_SUM, CLN_DZ};
+    int backward = cln_bound(op, CLN_DY), has_z = cln_bound(op, CLN_Z), sums = cln_bound(op, CLN_SUM);
+    uint32_t read = bytes_of(op, in, 2), z = bytes_of(op, fused, 1);
+    read = sums ? read + z + (t.memory - 1) * read : t.memory * read + (backward ? t.memory : 1) * z;
+    const char *inputs = sums ? "x and z read once, sum" : backward ? has_z ? "x, dy and z" : "x and dy" : "x";
+    struct times of_sum = {t.memory - 1, t.memory > 1 ? 1 : t.cache};
+    int n = snprintf(text, bytes, "  tensors: %s read %s%s, %s written once%s\n" CLN_EXPLAIN_BYTES "\n", inputs,
+                     often(sums ? of_sum : t), has_z && !backward && !sums ? ", z once" : "",
+                     sums                    ? "sum and y"
+                     : cln_bound(op, CLN_DZ) ? "dx and dz"
+                     : backward              ? "dx"
+                                             : "y",
+                     cln_cpu_streams(plan->impl, op) ? ", stored past the cache" : "", read, bytes_of(op, out, 4));
     return n > 0 ? (size_t)n : 0;
+}
+
+/* A call, in three lines. */
+static size_t say(char *text, size_t bytes, const clnorm_plan *plan, const struct cln_op *op, const char *variant,
+                  const char *how, struct times t)
+{
+    size_t n = (size_t)snprintf(text, bytes, "%s%s\n", variant, how);
+    return n < bytes ? n + say_tensors(text + n, bytes - n, plan, op, t) : n;
 }
 
 static size_t explain_call(char *text, size_t bytes, const clnorm_plan *plan, int backward)
 {
     struct cln_explained e;
+    struct cln_op op = usual_call(plan, &plan->view, backward);
     if (plan->desc.norm == CLNORM_BATCH)
         batch_explain(&e, &plan->view, backward);
     else if (plan->view.along)
         cln_rows_explain(&e, &plan->view, backward);
     else
         cln_samples_explain(&e, &plan->view, backward);
-    return say(text, bytes, plan, backward ? "backward" : "forward", e.fused ? "fused, for " : "split, for ", e.how,
-               e.fused ? "once from memory and once from the cache" : "twice", e.fused ? 1 : 2, backward);
+    char variant[32];
+    snprintf(variant, sizeof variant, "%s: %s, for ", backward ? "backward" : "forward", e.fused ? "fused" : "split");
+    return say(text, bytes, plan, &op, variant, e.how, e.fused ? (struct times){1, 1} : (struct times){2, 0});
+}
+
+/* Inference alone, of norms that have running statistics. */
+static size_t explain_infer(char *text, size_t bytes, const clnorm_plan *plan)
+{
+    struct cln_view view = cln_view_as_batch(&plan->desc, (uint64_t)plan->desc.n);
+    struct cln_op op = usual_call(plan, &view, 0);
+    char how[64];
+    snprintf(how, sizeof how, "%llu chunks are written", (unsigned long long)cln_grid_make(&view, 1).chunks);
+    return say(text, bytes, plan, &op, "infer: apply alone, for the statistics are there; ", how, (struct times){1, 0});
+}
+
+/* Types and what is fused, if that is not f32 alone. */
+static size_t explain_types(char *text, size_t bytes, const clnorm_plan *plan)
+{
+    static const char *const types[] = {"f32", "f16", "bf16"},
+                             *const activations[] = {"", ", then ReLU", ", then leaky ReLU", ", then GELU",
+                                                     ", then SiLU"},
+                             *const residuals[] = {"", ", z added after the norm", ", z added before the norm"};
+    const clnorm_desc *d = &plan->desc;
+    if (d->dtype == CLNORM_F32 && d->y_dtype == CLNORM_F32 && !d->activation && !d->residual)
+        return 0;
+    return (size_t)snprintf(text, bytes, "x %s, y %s%s%s: computed in f32, on blocks in the nearest caches\n",
+                            types[d->dtype], types[d->y_dtype], residuals[d->residual], activations[d->activation]);
 }
 
 static const char *family_name(const clnorm_plan *plan)
@@ -66,11 +153,8 @@ void cln_cpu_explain(clnorm_plan *plan)
                                 impl->kernels.name, cln_threads_count());
     for (int backward = 0; backward < 2 && n < bytes; backward++)
         n += explain_call(plan->explain + n, bytes - n, plan, backward);
-    if (n < bytes && (plan->desc.norm == CLNORM_BATCH || plan->desc.norm == CLNORM_INSTANCE)) {
-        struct cln_view view = cln_view_as_batch(&plan->desc, (uint64_t)plan->desc.n);
-        char how[64];
-        snprintf(how, sizeof how, "%llu chunks are written", (unsigned long long)cln_grid_make(&view, 1).chunks);
-        say(plan->explain + n, bytes - n, plan, "infer", "apply alone, for the statistics are there; ", how, "once", 1,
-            0);
-    }
+    if (n < bytes && (plan->desc.norm == CLNORM_BATCH || plan->desc.norm == CLNORM_INSTANCE))
+        n += explain_infer(plan->explain + n, bytes - n, plan);
+    if (n < bytes)
+        explain_types(plan->explain + n, bytes - n, plan);
 }

@@ -5,6 +5,7 @@
 
 #include "cpu/grid.h"
 #include "cpu/simd/simd.h"
+#include "cpu/stage.h"
 #include "cpu/steps.h"
 #include "cpu/threads.h"
 
@@ -15,13 +16,8 @@ struct call {
     const struct cln_family_kernels *kernels;
     int reads, writes; /* whether the call has such a step */
     enum cln_step reading, writing;
-    int streaming; /* stores bypass the cache */
+    struct cln_stage stage;
 };
-
-static float *floats(const struct cln_op *op, enum cln_role role)
-{
-    return op->role[role].handle;
-}
 
 static struct cln_share share_of(const struct call *call, uint64_t band)
 {
@@ -29,10 +25,20 @@ static struct cln_share share_of(const struct call *call, uint64_t band)
                               cln_grid_count(&call->grid, band)};
 }
 
-int cln_cpu_streams(const struct cln_cpu_plan *plan, uint64_t elements, enum cln_step writing)
+uint64_t cln_cpu_tensor_bytes(const struct cln_op *op)
 {
-    uint64_t tensors = writing == CLN_STEP_BACKWARD_APPLY ? 3 : 2;
-    return tensors * elements * sizeof(float) > plan->cache_bytes / 4;
+    const enum cln_role of_x[] = {CLN_X, CLN_DX, CLN_Z, CLN_SUM, CLN_DZ}, of_y[] = {CLN_Y, CLN_DY};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sizeof of_x / sizeof *of_x; i++)
+        bytes += cln_bound(op, of_x[i]) ? cln_dtype_bytes(op->x_dtype) : 0;
+    for (size_t i = 0; i < sizeof of_y / sizeof *of_y; i++)
+        bytes += cln_bound(op, of_y[i]) ? cln_dtype_bytes(op->y_dtype) : 0;
+    return bytes * cln_view_elements(&op->view);
+}
+
+int cln_cpu_streams(const struct cln_cpu_plan *plan, const struct cln_op *op)
+{
+    return cln_cpu_tensor_bytes(op) > plan->cache_bytes / 4;
 }
 
 /* ---- one band or part of it ---- */
@@ -45,12 +51,17 @@ static void read_part(const struct call *call, const struct cln_share *s, uint64
     b.ahead = ahead;
     double *first = cln_cpu_partials(op, part, 0) + s->first, *second = cln_cpu_partials(op, part, 1) + s->first;
     if (call->reading == CLN_STEP_STATISTICS) {
-        call->kernels->statistics(floats(op, CLN_X) + offset, b, first, second);
+        cln_stage_statistics(&call->stage, call->kernels, offset, b, first, second);
     } else {
-        const float *dy = floats(op, CLN_DY);
-        const float *x = cln_bound(op, CLN_X) ? floats(op, CLN_X) : dy; /* without x only Σdy is asked for */
         struct cln_center at = cln_cpu_center(s);
-        call->kernels->dots(x + offset, dy + offset, b, at.m, at.c, first, second);
+        struct cln_scalars k = {.m = at.m, .c = at.c};
+        float a[CLN_BAND], bias[CLN_BAND];
+        if (call->stage.again) {
+            cln_cpu_fold_forward(s, a, bias);
+            k.a = a;
+            k.bias = bias;
+        }
+        cln_stage_dots(&call->stage, call->kernels, offset, b, &k, first, second);
     }
 }
 
@@ -64,15 +75,10 @@ static void small_steps(const struct call *call, const struct cln_share *s)
 
 static void write_stretch(const struct call *call, uint64_t offset, struct cln_stretch at, const struct cln_scalars *k)
 {
-    const struct cln_op *op = call->op;
-    if (call->writing == CLN_STEP_APPLY) {
-        call->kernels->apply(floats(op, CLN_X) + offset, floats(op, CLN_Y) + offset, at, k);
-    } else if (op->source == CLN_FROM_RUNNING) { /* dx = a·dy */
-        call->kernels->apply(floats(op, CLN_DY) + offset, floats(op, CLN_DX) + offset, at, k);
-    } else {
-        call->kernels->gradient(floats(op, CLN_X) + offset, floats(op, CLN_DY) + offset, floats(op, CLN_DX) + offset,
-                                at, k);
-    }
+    if (call->writing == CLN_STEP_APPLY)
+        cln_stage_apply(&call->stage, call->kernels, offset, at, k);
+    else
+        cln_stage_gradient(&call->stage, call->kernels, offset, at, k);
 }
 
 /* ---- tasks ---- */
@@ -99,9 +105,8 @@ static void write_task(void *context, size_t i)
     struct cln_scalars k = cln_cpu_scalars(&all);
     uint64_t offset;
     struct cln_stretch at = cln_grid_chunk(&call->grid, &call->op->view, i, &offset);
-    at.streaming = call->streaming;
     write_stretch(call, offset, at, &k);
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 
@@ -117,11 +122,10 @@ static void tile_task(void *context, size_t i)
     if (!call->writes)
         return;
     struct cln_scalars k = cln_cpu_scalars(&s);
-    struct cln_stretch at = {
-        .count = s.count * v->inners, .groups = s.count, .inners = v->inners, .streaming = call->streaming};
+    struct cln_stretch at = {.count = s.count * v->inners, .groups = s.count, .inners = v->inners};
     for (uint64_t o = 0; o < v->outers; o++)
         write_stretch(call, o * v->outer_stride + s.first * v->group_stride, at, &k);
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 
@@ -145,7 +149,7 @@ void cln_cpu_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     }
     call.grid = cln_grid_make(&op->view, call.reading == CLN_STEP_REDUCE ? 2 : 1);
     call.kernels = call.grid.family == CLN_SEGMENTS ? &plan->kernels.segments : &plan->kernels.columns;
-    call.streaming = cln_cpu_streams(plan, elements, call.writing);
+    call.stage = cln_stage_make(&plan->kernels, op, cln_cpu_streams(plan, op));
     int small =
         (call.reading == CLN_STEP_REDUCE || call.writing == CLN_STEP_BACKWARD_APPLY ? 3 : 2) * elements <= SMALL;
     size_t bands = (size_t)call.grid.bands;

@@ -30,6 +30,12 @@ struct cln_slope {
 struct cln_slope cln_statistic_slope(const struct cln_op *op, const struct cln_statistic *s, double sum_g,
                                      double sum_gd);
 
+/* The gradient of a weight: the sum, or, if the call is to add with `flag`, what is there and the sum. */
+static inline float cln_statistic_total(const struct cln_op *op, uint32_t flag, float there, float sum)
+{
+    return op->accumulate & flag ? there + sum : sum;
+}
+
 /* How much of a batch enters the running statistics. */
 float cln_statistic_share(const struct cln_op *op);
 /* Blends a batch's mean and variance into the running ones of channel c. */

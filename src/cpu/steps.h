@@ -25,6 +25,8 @@ struct cln_center {
     const float *m, *c;
 };
 struct cln_center cln_cpu_center(const struct cln_share *share);
+/* The scalars a and b of forward's y, of each group of the share. */
+void cln_cpu_fold_forward(const struct cln_share *share, float *a, float *bias);
 
 /* Works out the scalars of the share's groups for APPLY or BACKWARD_APPLY, and where they are, from its first group on. */
 void cln_cpu_fold(const struct cln_share *share, enum cln_step step);

@@ -136,6 +136,15 @@ static void push_backward_steps(const clnorm_plan *plan, struct cln_op *op)
         push(op, CLN_STEP_BACKWARD_APPLY);
 }
 
+/* Of no samples, 0 is added to a gradient: it stays. */
+static void leave_accumulated(struct cln_op *op)
+{
+    if (op->accumulate & CLNORM_ADD_DWEIGHT)
+        op->role[CLN_DWEIGHT].handle = NULL;
+    if (op->accumulate & CLNORM_ADD_DBIAS)
+        op->role[CLN_DBIAS].handle = NULL;
+}
+
 /* The steps of a call; running statistics are committed last, when everything else has been enqueued. */
 static void push_steps(const clnorm_plan *plan, enum cln_call call, struct cln_op *op)
 {
@@ -163,6 +172,8 @@ static void push_steps(const clnorm_plan *plan, enum cln_call call, struct cln_o
         push(op, CLN_STEP_BACKWARD_APPLY);
         break;
     case CLN_CALL_BACKWARD:
+        if (empty)
+            leave_accumulated(op);
         if (empty && (cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS)))
             push(op, CLN_STEP_ZERO_SUMS);
         else if (!empty)

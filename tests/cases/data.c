@@ -96,19 +96,67 @@ static double sign_of(const struct reference_problem *shape, size_t group)
     return (shape->norm == REFERENCE_INSTANCE ? group % shape->c : group) % 2 ? -1 : 1;
 }
 
-void data_fill(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy)
+/* What brings the values into the range of f16, whose largest is 65504 and whose smallest is 2^-24. */
+static double scale_of(clnorm_dtype dtype, enum case_data data)
 {
-    struct generator for_x = {c->seed * 2}, for_dy = {c->seed * 2 + 1};
-    const double dy_mean = c->data == CASE_DATA_DY_MEAN1E4 ? 1e4 : 0;
+    if (dtype != CLNORM_F16)
+        return 1;
+    switch (data) {
+    case CASE_DATA_MEAN1E6:
+    case CASE_DATA_MEAN1E6_STD1E_2:
+    case CASE_DATA_CONSTANT_1E6:
+        return 0x1p-6;
+    case CASE_DATA_OUTLIER1E8_FIRST:
+    case CASE_DATA_OUTLIER1E8_MIDDLE:
+    case CASE_DATA_OUTLIER1E8_LAST:
+        return 0x1p-11;
+    case CASE_DATA_HUGE:
+        return 0x1p-42;
+    case CASE_DATA_TINY: /* to 1e-5, whose squares no f16 has */
+        return 0x1p50;
+    default:
+        return 1;
+    }
+}
+
+static double residual_value(const struct clnorm_case *c, struct generator *g)
+{
+    switch (c->data) {
+    case CASE_DATA_CONSTANT_1234_567:
+    case CASE_DATA_CONSTANT_0_1:
+    case CASE_DATA_CONSTANT_1E6:
+        return c->residual == CLNORM_RESIDUAL_BEFORE ? 0.5 : normal(g);
+    case CASE_DATA_EXACT_INTEGERS:
+        return (double)(next(g) >> 57) - 64;
+    case CASE_DATA_HUGE:
+        return (c->residual == CLNORM_RESIDUAL_AFTER && c->dtype != CLNORM_F16 ? 1e5 : 1) * normal(g);
+    default:
+        return normal(g);
+    }
+}
+
+void data_fill(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy, float *z)
+{
+    struct generator for_x = {c->seed * 2}, for_dy = {c->seed * 2 + 1}, for_z = {~c->seed * 2};
+    const double dy_mean = c->data == CASE_DATA_DY_MEAN1E4 ? 1e4 : 0, scale = scale_of(c->dtype, c->data);
     const size_t m = reference_group_size(shape);
     for (size_t group = 0; group < reference_groups(shape); group++) {
         for (size_t k = 0; k < m; k++) {
             size_t i = reference_group_element(shape, group, k);
-            x[i] = (float)value(c->data, &for_x, sign_of(shape, group), k, m);
+            x[i] = (float)(scale * value(c->data, &for_x, sign_of(shape, group), k, m));
             if (dy)
                 dy[i] = (float)(dy_mean + normal(&for_dy));
+            if (z)
+                z[i] = (float)residual_value(c, &for_z);
         }
     }
+}
+
+void data_fill_old(const struct clnorm_case *c, enum case_input input, size_t count, float *values)
+{
+    struct generator g = {~c->seed * 16 + (uint64_t)input};
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)normal(&g);
 }
 
 size_t data_poison(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy)

@@ -34,11 +34,32 @@ static const char *const output_names[CASE_OUTPUTS] = {"y",
                                                        "statistics_var",
                                                        "sums_count",
                                                        "sums_dy",
-                                                       "sums_dy_xhat"};
+                                                       "sums_dy_xhat",
+                                                       "sum",
+                                                       "dz"};
+static const char *const dtype_names[] = {"f32", "f16", "bf16"};
+static const char *const activation_names[] = {"none", "relu", "leaky", "gelu", "silu"};
+static const char *const residual_names[] = {"none", "after", "before"};
+static const char *const gradient_names[] = {"dx", "dweight", "dbias", "dz"}; /* bits of accumulate */
 
 const char *case_norm_name(clnorm_norm norm)
 {
     return norm_names[norm];
+}
+
+const char *case_dtype_name(clnorm_dtype dtype)
+{
+    return dtype_names[dtype];
+}
+
+const char *case_activation_name(clnorm_activation activation)
+{
+    return activation_names[activation];
+}
+
+const char *case_residual_name(clnorm_residual residual)
+{
+    return residual_names[residual];
 }
 
 const char *case_mode_name(enum case_mode mode)
@@ -85,14 +106,35 @@ static void add(struct clnorm_case *c, const char *format, ...)
     va_end(list);
 }
 
-void case_set_name(struct clnorm_case *c)
+static void add_head(struct clnorm_case *c)
 {
     const struct clnorm_case plain = CLNORM_CASE_INIT;
-    c->name[0] = '\0';
+    if (c->dtype != plain.dtype || c->y_dtype != plain.y_dtype)
+        add(c, "%s_", dtype_names[c->dtype]);
+    if (c->y_dtype != c->dtype)
+        add(c, "%s_", dtype_names[c->y_dtype]);
+    if (c->residual == CLNORM_RESIDUAL_BEFORE)
+        add(c, "before_");
     if (c->norm == CLNORM_GROUP)
         add(c, "group%" PRId64 "_", c->groups);
     else if (c->norm != CLNORM_BATCH)
         add(c, "%s_", norm_names[c->norm]);
+    if (c->residual == CLNORM_RESIDUAL_AFTER)
+        add(c, "after_");
+    if (c->activation != CLNORM_NO_ACTIVATION)
+        add(c, "%s", activation_names[c->activation]);
+    if (c->activation == CLNORM_LEAKY_RELU && c->slope != plain.slope)
+        add(c, "%g", (double)c->slope);
+    if (c->activation != CLNORM_NO_ACTIVATION)
+        add(c, "_");
+}
+
+void case_set_name(struct clnorm_case *c)
+{
+    static const char *const sum_places[] = {"", "_sum-over-x", "_sum-over-z"};
+    const struct clnorm_case plain = CLNORM_CASE_INIT;
+    c->name[0] = '\0';
+    add_head(c);
     add(c, "%s_%s", layout_names[c->layout], mode_names[c->mode]);
     if (affine_names[c->affine])
         add(c, "_%s", affine_names[c->affine]);
@@ -123,6 +165,15 @@ void case_set_name(struct clnorm_case *c)
     for (int o = 0, first = 1; o < CASE_OUTPUTS; o++) {
         if (c->omit & CASE_BIT(o)) {
             add(c, "%s%s", first ? "_without-" : "-", output_names[o]);
+            first = 0;
+        }
+    }
+    add(c, "%s", sum_places[c->sum]);
+    if (c->by_y)
+        add(c, "_by-y");
+    for (uint32_t k = 0, first = 1; k < sizeof gradient_names / sizeof *gradient_names; k++) {
+        if (c->accumulate >> k & 1) {
+            add(c, "%s%s", first ? "_add-" : "-", gradient_names[k]);
             first = 0;
         }
     }

@@ -45,10 +45,14 @@ bool case_has(const struct clnorm_case *c, enum case_output output)
     static const unsigned statistics =
         CASE_BIT(CASE_STATISTICS_COUNT) | CASE_BIT(CASE_STATISTICS_MEAN) | CASE_BIT(CASE_STATISTICS_VAR);
     static const unsigned backward = CASE_BIT(CASE_DX) | CASE_BIT(CASE_DWEIGHT) | CASE_BIT(CASE_DBIAS);
+    const bool dy = case_mode_has_dy(c->mode);
+    const unsigned residual = c->residual == CLNORM_RESIDUAL_BEFORE && !dy ? CASE_BIT(CASE_SUM)
+                              : c->residual == CLNORM_RESIDUAL_AFTER && dy ? CASE_BIT(CASE_DZ)
+                                                                           : 0;
     static const unsigned sums = CASE_BIT(CASE_SUMS_COUNT) | CASE_BIT(CASE_SUMS_DY) | CASE_BIT(CASE_SUMS_DY_XHAT);
     static const unsigned of_mode[CASE_MODES] = {train,    CASE_BIT(CASE_Y),   backward,       backward,
                                                  backward, train | statistics, backward | sums};
-    unsigned has = of_mode[c->mode] & ~c->omit & ~lacking(c->norm);
+    unsigned has = (of_mode[c->mode] | residual) & ~c->omit & ~lacking(c->norm);
     if (c->mode == CASE_STEPS_BACKWARD && c->parts > 1) /* each part has its own; their sum is in the sums */
         has &= ~(CASE_BIT(CASE_DWEIGHT) | CASE_BIT(CASE_DBIAS));
     return (has & CASE_BIT(output)) != 0;
@@ -80,14 +84,38 @@ size_t case_weights(const struct clnorm_case *c)
     return reference_weights(&shape);
 }
 
+clnorm_dtype case_output_dtype(const struct clnorm_case *c, enum case_output output)
+{
+    if (output == CASE_Y)
+        return c->y_dtype;
+    return output == CASE_DX || output == CASE_DZ || output == CASE_SUM ? c->dtype : CLNORM_F32;
+}
+
+clnorm_dtype problem_input_dtype(const struct clnorm_case *c, enum case_input input)
+{
+    if (input == INPUT_DY)
+        return c->y_dtype;
+    return input == INPUT_X || input == INPUT_Z || input == INPUT_DX || input == INPUT_DZ ? c->dtype : CLNORM_F32;
+}
+
+bool case_works_out_again(const struct clnorm_case *c)
+{
+    return c->activation != CLNORM_NO_ACTIVATION && !c->by_y;
+}
+
 size_t problem_input_count(const struct reference_problem *shape, enum case_input input)
 {
     switch (input) {
     case INPUT_X:
     case INPUT_DY:
+    case INPUT_Z:
+    case INPUT_DX:
+    case INPUT_DZ:
         return reference_elements(shape);
     case INPUT_WEIGHT:
     case INPUT_BIAS:
+    case INPUT_DWEIGHT:
+    case INPUT_DBIAS:
         return reference_weights(shape);
     case INPUT_MEAN:
     case INPUT_RSTD:
@@ -116,6 +144,12 @@ static bool set_inputs(struct case_problem *p, float **given)
         [INPUT_RUNNING_VAR] = normalizes_by_running || case_has(c, CASE_RUNNING_VAR),
         [INPUT_MEAN] = c->mode == CASE_GIVEN && c->norm != CLNORM_RMS,
         [INPUT_RSTD] = c->mode == CASE_GIVEN,
+        [INPUT_Z] = c->residual == CLNORM_RESIDUAL_AFTER ||
+                    (c->residual == CLNORM_RESIDUAL_BEFORE && c->mode != CASE_GIVEN), /* whose x is the sum */
+        [INPUT_DX] = (c->accumulate & CLNORM_ADD_DX) != 0,
+        [INPUT_DWEIGHT] = (c->accumulate & CLNORM_ADD_DWEIGHT) != 0,
+        [INPUT_DBIAS] = (c->accumulate & CLNORM_ADD_DBIAS) != 0,
+        [INPUT_DZ] = (c->accumulate & CLNORM_ADD_DZ) != 0,
     };
     for (int i = 0; i < INPUTS; i++) {
         if (!has[i])
@@ -129,6 +163,17 @@ static bool set_inputs(struct case_problem *p, float **given)
     return true;
 }
 
+/* Tensors become values of their type. */
+static void round_inputs(struct case_problem *p)
+{
+    for (int i = 0; i < INPUTS; i++) {
+        const clnorm_dtype dtype = problem_input_dtype(&p->c, (enum case_input)i);
+        const size_t count = problem_input_count(&p->shape, (enum case_input)i);
+        for (size_t k = 0; p->input[i] && dtype != CLNORM_F32 && k < count; k++)
+            p->input[i][k] = (float)reference_round((enum reference_dtype)dtype, p->input[i][k]);
+    }
+}
+
 static bool fill_inputs(struct case_problem *p)
 {
     const size_t channels = p->shape.c;
@@ -138,7 +183,12 @@ static bool fill_inputs(struct case_problem *p)
         return false;
     double *mean = x + p->elements, *var = mean + p->groups;
     double *channel_mean = var + p->groups, *channel_var = channel_mean + channels;
-    data_fill(&p->c, &p->shape, p->input[INPUT_X], p->input[INPUT_DY]);
+    data_fill(&p->c, &p->shape, p->input[INPUT_X], p->input[INPUT_DY], p->input[INPUT_Z]);
+    for (int i = INPUT_DX; i <= INPUT_DZ; i++) {
+        if (p->input[i])
+            data_fill_old(&p->c, (enum case_input)i, problem_input_count(&p->shape, (enum case_input)i), p->input[i]);
+    }
+    round_inputs(p);
     for (size_t i = 0; i < p->elements; i++)
         x[i] = p->input[INPUT_X][i];
     reference_statistics(&p->shape, x, mean, var);
@@ -169,7 +219,10 @@ static struct case_problem *prepare(const struct clnorm_case *c, float **given)
     p->weights = reference_weights(&p->shape);
     p->m = c->n ? reference_group_size(&p->shape) : 0;
     p->poisoned = NO_GROUP;
-    bool ok = set_inputs(p, given) && (given || fill_inputs(p)) && problem_expect(p);
+    bool ok = set_inputs(p, given) && (given || fill_inputs(p));
+    if (ok && given)
+        round_inputs(p);
+    ok = ok && problem_expect(p);
     if (ok && p->poisoned != NO_GROUP) {
         struct clnorm_case clean = *c;
         clean.data = CASE_DATA_NORMAL;
@@ -198,6 +251,11 @@ struct case_problem *case_prepare_given(const struct clnorm_case *c, const struc
         [INPUT_RUNNING_VAR] = inputs->running_var,
         [INPUT_MEAN] = inputs->mean,
         [INPUT_RSTD] = inputs->rstd,
+        [INPUT_Z] = inputs->z,
+        [INPUT_DX] = inputs->dx,
+        [INPUT_DWEIGHT] = inputs->dweight,
+        [INPUT_DBIAS] = inputs->dbias,
+        [INPUT_DZ] = inputs->dz,
     };
     struct case_problem *p = prepare(c, given);
     for (int i = 0; i < INPUTS; i++)
@@ -214,6 +272,7 @@ void case_problem_free(struct case_problem *p)
     for (int o = 0; o < CASE_OUTPUTS; o++) {
         free(p->reference[o]);
         free(p->tolerance[o]);
+        free(p->alone[o]);
     }
     case_problem_free(p->clean);
     free(p);
@@ -239,9 +298,14 @@ const double *case_tolerance(const struct case_problem *p, enum case_output outp
     return p->tolerance[output];
 }
 
+double case_allowed(const struct case_problem *p, enum case_output output, size_t i)
+{
+    return p->tolerance[output][case_part(p, output, i)] + (p->alone[output] ? p->alone[output][i] : 0);
+}
+
 static bool is_tensor(enum case_output output)
 {
-    return output == CASE_Y || output == CASE_DX;
+    return output == CASE_Y || output == CASE_DX || output == CASE_DZ || output == CASE_SUM;
 }
 
 static bool is_of_weights(enum case_output output)

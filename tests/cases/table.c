@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CASES_MAX = 2400, SHORT_ELEMENTS = 20000 };
+enum { CASES_MAX = 3200, SHORT_ELEMENTS = 20000 };
 
 static struct clnorm_case cases[CASES_MAX];
 static size_t short_index[CASES_MAX];
@@ -256,6 +256,7 @@ static void build_once(void)
     add_running();
     add_options();
     table_add_norms();
+    table_add_fused();
 }
 
 size_t cases_count(enum case_suite suite)

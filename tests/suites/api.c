@@ -418,8 +418,11 @@ START_TEST(plan_errors)
         const char *name;
     } enumerations[] = {{offsetof(clnorm_desc, norm), "norm"},
                         {offsetof(clnorm_desc, layout), "layout"},
-                        {offsetof(clnorm_desc, dtype), "dtype"}};
-    for (size_t i = 0; i < 3; i++) {
+                        {offsetof(clnorm_desc, dtype), "dtype"},
+                        {offsetof(clnorm_desc, y_dtype), "y_dtype"},
+                        {offsetof(clnorm_desc, activation), "activation"},
+                        {offsetof(clnorm_desc, residual), "residual"}};
+    for (size_t i = 0; i < sizeof enumerations / sizeof *enumerations; i++) {
         static const int strange[] = {5, 77, -1, INT32_MAX};
         for (size_t j = 0; j < 4; j++) {
             clnorm_desc desc = CLNORM_DESC_INIT;
@@ -439,6 +442,23 @@ START_TEST(plan_errors)
         expect_error(clnorm_plan_create(device, &desc, &plan), CLNORM_E_STRUCT_SIZE, "size", number, "size");
     }
     desc.size = sizeof desc;
+    static const clnorm_norm no_rows[] = {CLNORM_BATCH, CLNORM_GROUP, CLNORM_INSTANCE};
+    for (size_t i = 0; i < sizeof no_rows / sizeof *no_rows; i++) {
+        clnorm_desc before = desc;
+        before.norm = no_rows[i];
+        before.groups = no_rows[i] == CLNORM_GROUP;
+        before.residual = CLNORM_RESIDUAL_BEFORE;
+        expect_error(clnorm_plan_create(device, &before, &plan), CLNORM_E_UNSUPPORTED, "residual", NULL,
+                     "a residual before a norm that is not of rows");
+    }
+    static const float slopes[] = {NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < 3; i++) {
+        clnorm_desc leaky = desc;
+        leaky.activation = CLNORM_LEAKY_RELU;
+        leaky.slope = slopes[i];
+        expect_error(clnorm_plan_create(device, &leaky, &plan), CLNORM_E_ENUM, "slope", NULL,
+                     "a slope that is no number");
+    }
     expect_error(clnorm_plan_create(NULL, &desc, &plan), CLNORM_E_NULL, "device", NULL, "device NULL");
     expect_error(clnorm_plan_create(device, NULL, &plan), CLNORM_E_NULL, "desc", NULL, "desc NULL");
     expect_error(clnorm_plan_create(device, &desc, NULL), CLNORM_E_NULL, "plan", NULL, "plan NULL");

@@ -1,6 +1,7 @@
 /* clnorm bench: every mode of every shape against the limit of this machine's memory. */
 #include "bench_check.h"
 #include "commands.h"
+#include "fusion_options.h"
 #include "norm_options.h"
 #include "report.h"
 
@@ -18,6 +19,7 @@ extern const char bench_quick_shapes[]; /* bench/shapes/quick.txt */
 struct options {
     char *device, *shapes, *mode, *json;
     struct norm_typed norm;
+    struct fusion_typed fusion; /* dtype and act of it */
     int repeat, warm;
 };
 
@@ -41,6 +43,7 @@ static void free_run(struct run *run)
     free(run->options.mode);
     free(run->options.json);
     norm_typed_free(&run->options.norm);
+    fusion_typed_free(&run->options.fusion);
 }
 
 static int read_options(struct run *run, int argc, const char **argv)
@@ -51,6 +54,9 @@ static int read_options(struct run *run, int argc, const char **argv)
         {"shapes", 0, POPT_ARG_STRING, &o->shapes, 0,
          "cases, a line each: NAME LAYOUT NxC[xSPATIAL...] [norm=NORM ...] (a few built in)", "FILE"},
         NORM_OPTIONS(&o->norm, "batch, layer, group, instance or rms, of all cases (if not given, what the cases say)"),
+        {"dtype", 0, POPT_ARG_STRING, &o->fusion.dtype, 0, "type of x and y: f32 (the default), f16 or bf16", "TYPE"},
+        {"act", 0, POPT_ARG_STRING, &o->fusion.act, 0,
+         "activation: none (the default), relu, leaky, gelu or silu; backward works it out again", "NAME"},
         {"mode", 0, POPT_ARG_STRING, &o->mode, 0, "only train, infer or backward (all three if not given)", "M"},
         {"json", 0, POPT_ARG_STRING, &o->json, 0, "write the figures as JSON too", "FILE"},
         {"repeat", 0, POPT_ARG_INT, &o->repeat, 0, "rounds of limit and case (8 to 40 in about 1.5 s if not given)",
@@ -88,6 +94,13 @@ static int read_shapes(struct run *run)
     }
     if (!ok)
         return cli_error(run->self, "%s", error);
+    struct fusion fusion;
+    if (!fusion_typed_parse(&run->options.fusion, run->self, &fusion))
+        return CLI_USAGE;
+    for (size_t i = 0; i < run->shapes.count; i++) {
+        run->shapes.list[i].dtype = fusion.dtype;
+        run->shapes.list[i].activation = fusion.activation;
+    }
     for (size_t i = 0; i < run->shapes.count; i++) {
         for (int mode = 0; mode < BENCH_MODES; mode++) {
             if (run->modes[mode] && bench_mode_is_of(mode, &run->shapes.list[i]))

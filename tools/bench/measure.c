@@ -84,7 +84,7 @@ struct bench_limits *bench_limits_create(const struct bench_machine *machine, st
     struct bench_limits *limits = calloc(1, sizeof *limits);
     bool ok = limits != NULL;
     if (ok) {
-        limits->count = c->elements;
+        limits->count = bench_shape_words(c->shape);
         limits->arrays.stride = c->stride;
         for (size_t i = 0; i < 2 * BENCH_LIMITS_MAX; i++)
             bench_samples_clear(&limits->trials[i % 2].contenders[i / 2].samples);
@@ -249,7 +249,7 @@ bool bench_measure(const struct bench_machine *machine, struct bench_case *c, st
         result->limit_ms = limit->samples.best * 1e3;
         result->ratio = result->best_ms / result->limit_ms;
         snprintf(result->limit_name, sizeof result->limit_name, "%s", limit->target.name);
-        result->bytes = bench_mode_bytes(mode, (uint64_t)c->elements * sizeof(float));
+        result->bytes = bench_mode_bytes(mode, bench_shape_bytes(c->shape));
         result->calls = own.calls;
     } else {
         tell_failure(machine, c, error);

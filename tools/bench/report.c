@@ -1,4 +1,6 @@
 #include "report.h"
+#include "cases.h"
+#include "fusion_options.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -114,16 +116,17 @@ static json_t *result_json(const struct bench_machine *machine, const struct ben
     json_t *shape = json_array();
     for (int d = 0; d < r->shape->dims; d++)
         json_array_append_new(shape, json_integer(r->shape->size[d]));
-    return json_pack("{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:f, s:f, s:I, s:f, s:f, s:f, s:s, s:f, s:I, s:I, "
-                     "s:I, s:I, s:I, s:I}",
-                     "device", machine->info.id, "device_name", json_text(machine->info.name), "norm",
-                     norm_name(r->shape->norm.norm), "mode", bench_mode_name(r->mode), "layout",
-                     bench_layout_name(r->shape->layout), "name", r->shape->name, "shape", shape, "dtype", "f32",
-                     "buffers", machine->warm ? "warm" : "cold", "best_ms", r->best_ms, "median_ms", r->median_ms,
-                     "bytes", (json_int_t)r->bytes, "limit_ms", r->limit_ms, "ratio", r->ratio, "gb_per_s", gb_per_s(r),
-                     "limit", r->limit_name, "enqueue_us", r->enqueue_us, "calls", (json_int_t)r->calls, "rounds",
-                     (json_int_t)r->rounds, "checked", (json_int_t)r->checked, "units", (json_int_t)r->units, "groups",
-                     (json_int_t)r->shape->norm.groups, "normalized_dims", (json_int_t)r->shape->norm.dims);
+    return json_pack(
+        "{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:f, s:f, s:I, s:f, s:f, s:f, s:s, s:f, s:I, s:I, "
+        "s:I, s:I, s:I, s:I}",
+        "device", machine->info.id, "device_name", json_text(machine->info.name), "norm",
+        norm_name(r->shape->norm.norm), "mode", bench_mode_name(r->mode), "layout", bench_layout_name(r->shape->layout),
+        "name", r->shape->name, "shape", shape, "dtype", fusion_dtype_name(r->shape->dtype), "act",
+        case_activation_name(r->shape->activation), "buffers", machine->warm ? "warm" : "cold", "best_ms", r->best_ms,
+        "median_ms", r->median_ms, "bytes", (json_int_t)r->bytes, "limit_ms", r->limit_ms, "ratio", r->ratio,
+        "gb_per_s", gb_per_s(r), "limit", r->limit_name, "enqueue_us", r->enqueue_us, "calls", (json_int_t)r->calls,
+        "rounds", (json_int_t)r->rounds, "checked", (json_int_t)r->checked, "units", (json_int_t)r->units, "groups",
+        (json_int_t)r->shape->norm.groups, "normalized_dims", (json_int_t)r->shape->norm.dims);
 }
 
 bool bench_report_json(const struct bench_machine *machine, const struct bench_result *results, size_t count,

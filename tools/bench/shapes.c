@@ -33,6 +33,16 @@ int64_t bench_shape_elements(const struct bench_shape *shape)
     return elements;
 }
 
+uint64_t bench_shape_bytes(const struct bench_shape *shape)
+{
+    return (uint64_t)bench_shape_elements(shape) * (shape->dtype == CLNORM_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+size_t bench_shape_words(const struct bench_shape *shape)
+{
+    return (size_t)((bench_shape_bytes(shape) + sizeof(float) - 1) / sizeof(float));
+}
+
 int64_t bench_shape_weights(const struct bench_shape *shape)
 {
     /* The last dimensions, in the order of the layout: channels-last has C at the end. */
@@ -71,6 +81,8 @@ clnorm_desc bench_shape_desc(const struct bench_shape *shape)
     for (int d = 2; d < shape->dims; d++)
         desc.spatial[d - 2] = shape->size[d];
     norm_set_desc(&shape->norm, &desc);
+    desc.dtype = desc.y_dtype = shape->dtype;
+    desc.activation = shape->activation;
     return desc;
 }
 

@@ -17,6 +17,8 @@ struct bench_shape {
     int dims;                             /* 2 to 5 */
     int64_t size[2 + CLNORM_MAX_SPATIAL]; /* n, c, spatial */
     struct norm_choice norm;
+    clnorm_dtype dtype; /* of x and y; f32 unless it is set, as the activation is none */
+    clnorm_activation activation;
 };
 
 struct bench_shapes {
@@ -35,6 +37,9 @@ void bench_shapes_free(struct bench_shapes *shapes);
 
 const char *bench_layout_name(clnorm_layout layout);
 int64_t bench_shape_elements(const struct bench_shape *shape);
+/* Of a tensor: its bytes, and the floats that they take. */
+uint64_t bench_shape_bytes(const struct bench_shape *shape);
+size_t bench_shape_words(const struct bench_shape *shape);
 int64_t bench_shape_weights(const struct bench_shape *shape); /* values of weight and bias */
 int64_t bench_shape_groups(const struct bench_shape *shape);  /* that share statistics */
 clnorm_desc bench_shape_desc(const struct bench_shape *shape);

@@ -1,7 +1,7 @@
 /* The segments family, a vector at a time. */
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
-#include "cpu/simd/vector.h"
+#include "cpu/simd/typed.h"
 
 enum {
     SIDE = 4,                       /* accumulators side by side */
@@ -59,24 +59,44 @@ INLINE void square_add(vec d, vec *s, vec *q)
     *q += d * d;
 }
 
+/* x from element `at` on, of any type. */
+struct source {
+    const void *x;
+    clnorm_dtype type;
+    uint64_t at;
+};
+
+INLINE struct source further(struct source of, uint64_t elements)
+{
+    return (struct source){of.x, of.type, of.at + elements};
+}
+
+INLINE void fetch_source(struct source of, size_t i, size_t ahead)
+{
+    size_t bytes = of.type == CLNORM_F32 ? 4 : 2;
+    const char *next = (const char *)of.x + (of.at + i + ahead) * bytes;
+    for (size_t t = 0; ahead && t < SIDE * LANES * bytes; t += LANES * sizeof(float))
+        __builtin_prefetch(next + t, 0, 2);
+}
+
 /* Adds (x − p) and (x − p)² of n ≤ STRETCH elements. */
-INLINE void run_squares(const float *x, size_t n, size_t ahead, vec p, vec *s, vec *q)
+INLINE void run_squares(struct source of, size_t n, size_t ahead, vec p, vec *s, vec *q)
 {
     size_t i = 0;
     for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
         for (int t = 0; t < SIDE; t++)
-            square_add(load(x + i + t * LANES) - p, &s[t], &q[t]);
-        fetch_side(x + i, ahead);
+            square_add(load_as(of.x, of.type, of.at + i + t * LANES, LANES) - p, &s[t], &q[t]);
+        fetch_source(of, i, ahead);
     }
     if (i < n)
-        fetch_side(x + i, ahead);
+        fetch_source(of, i, ahead);
     for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
-        square_add(load(x + i) - p, &s[t], &q[t]);
+        square_add(load_as(of.x, of.type, of.at + i, LANES) - p, &s[t], &q[t]);
     if (i < n)
-        square_add(load_part(x + i, n - i, p) - p, &s[SIDE - 1], &q[SIDE - 1]);
+        square_add(load_part_as(of.x, of.type, of.at + i, n - i, p) - p, &s[SIDE - 1], &q[SIDE - 1]);
 }
 
-static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t stride, size_t ahead, float pivot,
+INLINE void block_squares(struct source of, uint64_t outers, size_t n, uint64_t stride, size_t ahead, float pivot,
                           double *s_out, double *q_out)
 {
     struct sums total = {.length = 0};
@@ -87,7 +107,7 @@ static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t st
         for (size_t i = 0; i < n; i += STRETCH) {
             vec s[SIDE] = {{0}}, q[SIDE] = {{0}};
             for (uint64_t r = o; r < last; r++)
-                run_squares(x + r * stride + i, least(STRETCH, n - i), ahead, p, s, q);
+                run_squares(further(of, r * stride + i), least(STRETCH, n - i), ahead, p, s, q);
             sums_add(&total, s, q);
         }
     }
@@ -95,46 +115,62 @@ static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t st
 }
 
 /* Near the mean of the first elements, and exactly the value itself if they are all equal. */
-INLINE float pivot_of(const float *x, size_t n)
+INLINE float pivot_of(struct source of, size_t n)
 {
     enum { FIRST = 16 };
     vec s = {0};
+    float x0 = of.type == CLNORM_F32 ? ((const float *)of.x)[of.at] : load_as(of.x, of.type, of.at, 1)[0];
     if (n < FIRST)
-        return x[0];
+        return x0;
     for (int i = 0; i < FIRST; i += LANES)
-        s += load(x + i) - splat(x[0]);
-    return x[0] + sum_of_lanes(s) / FIRST;
+        s += load_as(of.x, of.type, of.at + i, LANES) - splat(x0);
+    return x0 + sum_of_lanes(s) / FIRST;
 }
 
 /* The moments of `outers` runs of n elements. */
-static struct cln_moments block_moments(const float *x, uint64_t outers, size_t n, uint64_t stride, size_t ahead)
+INLINE struct cln_moments block_moments(struct source of, uint64_t outers, size_t n, uint64_t stride, size_t ahead)
 {
-    float pivot = pivot_of(x, n);
+    float pivot = pivot_of(of, n);
     double count = (double)(outers * n), s, q;
-    block_squares(x, outers, n, stride, ahead, pivot, &s, &q);
+    block_squares(of, outers, n, stride, ahead, pivot, &s, &q);
     if (cln_pivot_is_far(count, s, q)) { /* in cache: the second pass costs no memory */
         pivot = (float)(pivot + s / count);
-        block_squares(x, outers, n, stride, 0, pivot, &s, &q);
+        block_squares(of, outers, n, stride, 0, pivot, &s, &q);
     }
     return cln_moments_about(pivot, count, s, q);
 }
 
-static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
+INLINE void statistics_of(const void *x, clnorm_dtype type, const struct cln_band *band, double *mean, double *m2)
 {
+    struct cln_band b = *band;
+    struct source of = {x, type, 0};
     uint64_t step = b.inners < BLOCK ? BLOCK / b.inners : 1;
     for (uint32_t j = 0; j < b.count; j++) {
         struct cln_moments total = {0};
         for (uint64_t o = 0; o < b.outers; o += step) {
-            const float *run = x + o * b.outer_stride + j * b.group_stride;
+            struct source run = further(of, o * b.outer_stride + j * b.group_stride);
             for (uint64_t i = 0; i < b.inners; i += BLOCK) {
-                struct cln_moments part = block_moments(run + i, least(step, b.outers - o), least(BLOCK, b.inners - i),
-                                                        b.outer_stride, b.ahead);
+                struct cln_moments part = block_moments(further(run, i), least(step, b.outers - o),
+                                                        least(BLOCK, b.inners - i), b.outer_stride, b.ahead);
                 cln_moments_add(&total, &part);
             }
         }
         mean[j] = total.mean;
         m2[j] = total.m2;
     }
+}
+
+static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
+{
+    statistics_of(x, CLNORM_F32, &b, mean, m2);
+}
+
+static void statistics_typed(const void *x, clnorm_dtype type, struct cln_band b, double *mean, double *m2)
+{
+    if (type == CLNORM_F16)
+        statistics_of(x, CLNORM_F16, &b, mean, m2);
+    else
+        statistics_of(x, CLNORM_BF16, &b, mean, m2);
 }
 
 /* ---- sums for backward: 5 operations and 8 bytes an element ---- */
@@ -221,38 +257,45 @@ INLINE vec value_of(vec x, vec dy, const struct scalars *s, int gradient)
     return gradient ? s->a * dy + (s->q * d + s->b) : d * s->a + s->b;
 }
 
-INLINE void part_of(const float *x, const float *dy, float *out, size_t n, struct scalars s, int gradient)
+/* What is read and written: dy for a gradient alone, then all is f32. */
+struct tensors {
+    const void *x;
+    const float *dy;
+    void *out;
+    clnorm_dtype x_type, out_type;
+};
+
+INLINE void part_of(struct tensors of, size_t i, size_t n, struct scalars s, int gradient)
 {
-    vec g = gradient ? load_part(dy, n, s.m) : s.m;
-    store_part(out, n, value_of(load_part(x, n, s.m), g, &s, gradient));
+    vec g = gradient ? load_part(of.dy + i, n, s.m) : s.m;
+    vec x = n == LANES ? load_as(of.x, of.x_type, i, n) : load_part_as(of.x, of.x_type, i, n, s.m);
+    store_as(value_of(x, g, &s, gradient), of.out, of.out_type, i, n, 0);
 }
 
-INLINE void vector_of(const float *x, const float *dy, float *out, const struct scalars *s, int gradient, int streaming)
+INLINE void vector_of(struct tensors of, size_t i, const struct scalars *s, int gradient, int streaming)
 {
-    vec v = value_of(load(x), gradient ? load(dy) : s->m, s, gradient);
-    if (streaming)
-        store_stream(out, v);
-    else
-        store(out, v);
+    vec v = value_of(load_as(of.x, of.x_type, i, LANES), gradient ? load(of.dy + i) : s->m, s, gradient);
+    store_as(v, of.out, of.out_type, i, LANES, streaming);
 }
 
 /* In the order of addresses, so that vectors begin on a line of `out` and only the first and the last of the stretch are parts: a
  * vector in which two runs meet takes each lane's scalars from its own group. */
-INLINE void walk(const float *x, const float *dy, float *out, const struct cln_stretch *at, const struct cln_scalars *k,
-                 int gradient, int streaming)
+INLINE void walk(struct tensors of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient,
+                 int streaming)
 {
-    size_t i = 0, n = at->count, head = elements_before_line(out, n), g = at->group, left = at->inners - at->inner;
+    size_t i = 0, n = at->count, head = before_line_as(of.out, of.out_type, n), g = at->group,
+           left = at->inners - at->inner;
     struct scalars s = scalars_of(k, g, gradient);
     while (i < n) {
         size_t part = i < head ? head - i : n - i < LANES || at->inners < LANES ? n - i : 0;
         if (part) { /* less than a vector, or of a run that is */
             part = least(least(part, left), LANES);
-            part_of(x + i, dy + i, out + i, part, s, gradient);
+            part_of(of, i, part, s, gradient);
             i += part;
             left -= part;
         } else {
             for (size_t end = i + least(left, n - i) / LANES * LANES; i < end; i += LANES, left -= LANES)
-                vector_of(x + i, dy + i, out + i, &s, gradient, streaming);
+                vector_of(of, i, &s, gradient, streaming);
         }
         if (left && (left >= LANES || n - i < LANES || i < head || at->inners < LANES))
             continue;
@@ -260,7 +303,7 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
         struct scalars next = scalars_of(k, g, gradient);
         if (left) {
             struct scalars both = scalars_meet(s, next, left, gradient);
-            vector_of(x + i, dy + i, out + i, &both, gradient, streaming);
+            vector_of(of, i, &both, gradient, streaming);
             i += LANES;
             left = at->inners - (LANES - left);
         } else {
@@ -270,26 +313,42 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
     }
 }
 
-INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,
-                    const struct cln_scalars *k, int gradient)
+INLINE void walk_as(struct tensors of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient)
 {
     if (at->streaming && at->inners >= LANES)
-        walk(x, dy, out, at, k, gradient, 1);
+        walk(of, at, k, gradient, 1);
     else
-        walk(x, dy, out, at, k, gradient, 0);
+        walk(of, at, k, gradient, 0);
 }
 
 static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as(x, x, y, &at, k, 0);
+    walk_as((struct tensors){x, x, y, CLNORM_F32, CLNORM_F32}, &at, k, 0);
 }
 
 static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as(x, dy, dx, &at, k, 1);
+    walk_as((struct tensors){x, dy, dx, CLNORM_F32, CLNORM_F32}, &at, k, 1);
+}
+
+static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
+                        const struct cln_scalars *k)
+{
+    if (x_type == CLNORM_F16 && y_type == CLNORM_F16)
+        walk_as((struct tensors){x, NULL, y, CLNORM_F16, CLNORM_F16}, &at, k, 0);
+    else if (x_type == CLNORM_BF16 && y_type == CLNORM_BF16)
+        walk_as((struct tensors){x, NULL, y, CLNORM_BF16, CLNORM_BF16}, &at, k, 0);
+    else
+        walk_as((struct tensors){x, NULL, y, x_type, y_type}, &at, k, 0);
 }
 
 void CLN_SIMD(segments)(struct cln_family_kernels *kernels)
 {
     *kernels = (struct cln_family_kernels){statistics, dots, apply, gradient};
+}
+
+void CLN_SIMD(segments_typed)(struct cln_typed_kernels *kernels)
+{
+    kernels->statistics = statistics_typed;
+    kernels->apply = apply_typed;
 }
