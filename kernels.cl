@@ -2066,19 +2066,18 @@ INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global con
         for (uint k1 = 0; k1 < CHAINS && at.runs > 0; k1++) {
             vec a = (vec)(0.0f), b = (vec)(0.0f);
             uint i = t->start + at.vector * t->step;
-            ulong from = at.at + i;
             int ends;
             uint vectors = chain_of(t, &at, &ends);
             if (UNROLL && vectors == CHAIN) {
                 for (uint k = 0; k < CHAIN; k++) {
-                    PREFETCH(dy + from + k * t->step + t->ahead);
-                    PREFETCH(x + from + k * t->step + t->ahead);
+                    PREFETCH(dy + at.at + i + k * t->step + t->ahead);
+                    PREFETCH(x + at.at + i + k * t->step + t->ahead);
                     ADD_DOTS(i + k * t->step);
                 }
             } else {
                 for (uint k = 0; k < vectors; k++) {
-                    PREFETCH(dy + from + k * t->step + t->ahead);
-                    PREFETCH(x + from + k * t->step + t->ahead);
+                    PREFETCH(dy + at.at + i + k * t->step + t->ahead);
+                    PREFETCH(x + at.at + i + k * t->step + t->ahead);
                     ADD_DOTS(i + k * t->step);
                 }
             }

@@ -8,7 +8,7 @@ static clnorm_status build_all(clnorm_device *device)
     clnorm_status status = CLNORM_OK;
     for (int i = 0; i < CLN_PROGRAM_COUNT && status == CLNORM_OK; i++) {
         cl_program program;
-        status = cln_program_get(device, (enum cln_program)i, &program);
+        status = cln_program_get(device, (enum cln_program)i, (struct cln_form){0}, &program);
     }
     return status;
 }
@@ -38,7 +38,8 @@ static clnorm_status create_kernels(clnorm_plan *plan, struct cln_cl_plan *impl)
         cl_int code;
         if (kernel == CLN_KERNEL_ROWS_WEIGHTS && !plan->view.along)
             continue;
-        clnorm_status status = cln_program_get(plan->device, cln_kernel_program(kernel, &plan->view), &program);
+        enum cln_program which = cln_kernel_program(kernel, &plan->view);
+        clnorm_status status = cln_program_get(plan->device, which, cln_form_of(&plan->desc, which), &program);
         if (status != CLNORM_OK)
             return status;
         cln_kernel_name(kernel, &plan->view, name, sizeof name);
@@ -52,9 +53,6 @@ static clnorm_status create_kernels(clnorm_plan *plan, struct cln_cl_plan *impl)
 
 static clnorm_status plan_create(clnorm_plan *plan)
 {
-    if (plan->desc.dtype != CLNORM_F32 || plan->desc.y_dtype != CLNORM_F32 || plan->desc.activation ||
-        plan->desc.residual)
-        return cln_fail(CLNORM_E_UNSUPPORTED, "clnorm_plan_create: only f32 without activation and residual");
     const struct cln_cl_device *device = plan->device->impl;
     struct cln_cl_plan *impl = calloc(1, sizeof *impl);
     if (!impl)

@@ -191,10 +191,7 @@ clnorm_status cln_cl_open(uint32_t i, clnorm_device *device)
 void cln_cl_close(clnorm_device *device)
 {
     struct cln_cl_device *impl = device->impl;
-    for (int i = 0; i < CLN_PROGRAM_COUNT; i++) {
-        if (impl->programs[i])
-            clReleaseProgram(impl->programs[i]);
-    }
+    cln_programs_release(impl);
     if (impl->queue)
         clReleaseCommandQueue(impl->queue);
     clReleaseContext(impl->context);

@@ -143,6 +143,9 @@ clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *call)
                           .plan_device = plan->device,
                           .op = &op,
                           .is_batch_norm = plan->desc.norm == CLNORM_BATCH,
+                          .forward_more = plan->desc.residual != CLNORM_NO_RESIDUAL,
+                          .backward_more = plan->desc.activation || plan->desc.residual,
+                          .weights_more = plan->desc.activation || plan->desc.residual == CLNORM_RESIDUAL_AFTER,
                           .workspace = plan->workspace.handle};
     cl_command_queue queue = stream ? stream->queue : b.device->queue;
     cln_bind_few_rows(plan, &op);

@@ -54,7 +54,22 @@ enum cln_kernel {
 };
 
 /* Buffer arguments of a kernel, at most. */
-enum { CLN_MOST_BUFFERS = 12 };
+enum { CLN_MOST_BUFFERS = 16 };
+
+/* What a program is compiled for beside its section: all 0 is f32 and the norm alone. */
+struct cln_form {
+    clnorm_dtype x, y;
+    clnorm_activation activation;
+    clnorm_residual residual;
+};
+
+/* A program of a device, in a list that only grows. */
+struct cln_built {
+    enum cln_program which;
+    struct cln_form form;
+    cl_program program;
+    struct cln_built *next;
+};
 
 struct cln_cl_device {
     cl_context context;
@@ -63,7 +78,7 @@ struct cln_cl_device {
     cl_ulong cache_bytes;   /* of global memory */
     struct cln_tuning tuning;
     pthread_mutex_t lock; /* guards the rest */
-    cl_program programs[CLN_PROGRAM_COUNT];
+    struct cln_built *built;
     clnorm_build_counts counts;
 };
 
@@ -85,8 +100,11 @@ struct cln_cl_plan {
 clnorm_status cln_cl_fail(const char *call, cl_int code);
 const char *cln_cl_code_name(cl_int code);
 
+/* What a program is compiled for in plans of that descriptor: no more than it depends on. */
+struct cln_form cln_form_of(const clnorm_desc *desc, enum cln_program which);
 /* The program of a device, built on first use, once. Safe between threads. */
-clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, cl_program *program);
+clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, struct cln_form form, cl_program *program);
+void cln_programs_release(struct cln_cl_device *device);
 /* The program of a view's family; of a kernel of a plan of that view; and the kernel's full name. */
 enum cln_program cln_program_of(const struct cln_view *view);
 enum cln_program cln_kernel_program(enum cln_kernel kernel, const struct cln_view *view);

@@ -2,9 +2,16 @@
 
 #include <string.h>
 
-#define PUSH(b, which, problem, geometry, ...)                                                                         \
+#define COUNT(...) (cl_uint)(sizeof((enum cln_role[]){__VA_ARGS__}) / sizeof(enum cln_role))
+#define PUSH_MORE(b, which, problem, geometry, leave_out, ...)                                                         \
     cln_push_kernel(b, CLN_KERNEL_##which, problem, geometry, (const enum cln_role[]){__VA_ARGS__},                    \
-                    (cl_uint)(sizeof((enum cln_role[]){__VA_ARGS__}) / sizeof(enum cln_role)))
+                    COUNT(__VA_ARGS__) - (leave_out))
+#define PUSH(b, which, problem, geometry, ...) PUSH_MORE(b, which, problem, geometry, 0, __VA_ARGS__)
+/* Kernels that take more where the plan has more than the norm. */
+#define PUSH_FORWARD(b, which, problem, geometry, ...)                                                                 \
+    PUSH_MORE(b, which, problem, geometry, (b)->forward_more ? 0 : 2, __VA_ARGS__, CLN_Z, CLN_SUM)
+#define PUSH_BACKWARD(b, which, problem, geometry, more, ...)                                                          \
+    PUSH_MORE(b, which, problem, geometry, (more) ? 0 : 4, __VA_ARGS__, CLN_Y, CLN_BIAS, CLN_Z, CLN_DZ)
 
 static struct cln_cutter cutter_of(const struct cln_batch *b)
 {
@@ -34,6 +41,12 @@ static cl_uint sums_flag(const struct cln_batch *b)
     return b->is_batch_norm ? 0 : CLN_WEIGHTED_SUMS;
 }
 
+/* Weight and bias, which a backward takes to work out the value before the activation again. */
+static cl_uint weight_flags(const struct cln_op *op)
+{
+    return cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS);
+}
+
 static cl_uint weights_flags(const struct cln_op *op)
 {
     return cln_flag_if(op, CLN_DWEIGHT, CLN_WRITE_DWEIGHT) | cln_flag_if(op, CLN_DBIAS, CLN_WRITE_DBIAS);
@@ -58,7 +71,7 @@ static void push_forward_statistics(struct cln_batch *b)
     struct cln_view view = statistics_view(b->op);
     struct cln_geometry g = reduction_geometry(b, &view);
     struct cln_problem p = cln_problem_of(b->op, &view, &g);
-    PUSH(b, FORWARD_STATISTICS, &p, &g, CLN_X, CLN_PARTIALS);
+    PUSH_FORWARD(b, FORWARD_STATISTICS, &p, &g, CLN_X, CLN_PARTIALS);
 }
 
 /* Merges partials, gathered statistics, or the one set of statistics. */
@@ -99,7 +112,9 @@ static void push_forward_apply(struct cln_batch *b)
     struct cln_source_arrays from = cln_source_of(op);
     p.flags |=
         cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
-    PUSH(b, FORWARD_APPLY, &p, &g, CLN_X, CLN_Y, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_BIAS);
+    enum cln_role x = op->residual == CLNORM_RESIDUAL_BEFORE ? CLN_SUM : CLN_X;
+    p.x = cln_element_offset(op, x);
+    PUSH_FORWARD(b, FORWARD_APPLY, &p, &g, x, CLN_Y, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_BIAS);
 }
 
 static void push_forward_commit(struct cln_batch *b)
@@ -133,8 +148,8 @@ static void push_backward_reduce(struct cln_batch *b)
     struct cln_geometry g = reduction_geometry(b, &op->view);
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT); /* which rows take */
-    PUSH(b, BACKWARD_REDUCE, &p, &g, x_role(op), CLN_DY, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_PARTIALS);
+    p.flags |= weight_flags(op); /* which rows take, and activations */
+    PUSH_BACKWARD(b, BACKWARD_REDUCE, &p, &g, b->backward_more, x_role(op), CLN_DY, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_PARTIALS);
 }
 
 static void push_backward_finish(struct cln_batch *b)
@@ -162,9 +177,9 @@ static void push_backward_apply(struct cln_batch *b)
     struct cln_geometry g = apply_geometry(b);
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (op->source == CLN_FROM_RUNNING ? CLN_FROZEN : 0u) |
-               sums_flag(b) | stream_flag(b, 3);
-    PUSH(b, BACKWARD_APPLY, &p, &g, x_role(op), CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT,
+    int frozen = op->source == CLN_FROM_RUNNING || !cln_bound(op, CLN_DX); /* dz needs no sums */
+    p.flags |= weight_flags(op) | (frozen ? CLN_FROZEN : 0u) | sums_flag(b) | stream_flag(b, 3);
+    PUSH_BACKWARD(b, BACKWARD_APPLY, &p, &g, b->backward_more, x_role(op), CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT,
          CLN_SUMS);
 }
 
@@ -190,9 +205,9 @@ static void push_weights_of_rows(struct cln_batch *b)
     struct cln_geometry g = reduction_geometry(b, &view);
     struct cln_problem p = cln_problem_of(op, &view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= g.parts_outer > 1 ? CLN_WRITE_PARTIALS : weights_flags(op);
-    PUSH(b, ROWS_WEIGHTS, &p, &g, x_role(op), CLN_DY, from.mean, from.resid, from.scale, CLN_PARTIALS, CLN_DWEIGHT,
-         CLN_DBIAS);
+    p.flags |= weight_flags(op) | (g.parts_outer > 1 ? CLN_WRITE_PARTIALS : weights_flags(op));
+    PUSH_BACKWARD(b, ROWS_WEIGHTS, &p, &g, b->weights_more, x_role(op), CLN_DY, from.mean, from.resid, from.scale,
+                  CLN_WEIGHT, CLN_PARTIALS, CLN_DWEIGHT, CLN_DBIAS);
     if (g.parts_outer > 1)
         push_weights_finish(b, &view, 1, g.parts_outer, CLN_PARTS_ARE_SCALED);
 }
@@ -224,7 +239,7 @@ static int push_forward_fused(struct cln_batch *b)
     p.flags = (op->view.centred ? 0u : CLN_UNCENTRED) | cln_flag_if(op, CLN_STATISTICS, CLN_WRITE_STATISTICS) |
               cln_forward_outputs(op) | cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) |
               cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
-    PUSH(b, FORWARD_FUSED, &p, &g, CLN_X, CLN_Y, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD, CLN_WEIGHT,
+    PUSH_FORWARD(b, FORWARD_FUSED, &p, &g, CLN_X, CLN_Y, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD, CLN_WEIGHT,
          CLN_BIAS);
     return 3;
 }
@@ -244,9 +259,9 @@ static int push_backward_fused(struct cln_batch *b)
         push_weights_of_rows(b); /* before dx, which may lie over dy */
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (b->is_batch_norm ? weights_flags(op) : 0u) |
+    p.flags |= weight_flags(op) | (b->is_batch_norm ? weights_flags(op) : 0u) |
                (gathers ? CLN_WRITE_PARTIALS : 0u) | sums_flag(b) | stream_flag(b, 3);
-    PUSH(b, BACKWARD_FUSED, &p, &g, CLN_X, CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_SUMS,
+    PUSH_BACKWARD(b, BACKWARD_FUSED, &p, &g, b->backward_more, CLN_X, CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_SUMS,
          CLN_DWEIGHT, CLN_DBIAS, CLN_PARTIALS);
     if (gathers && op->view.along) {
         struct cln_view weights = cln_geometry_weights_view(&op->view);
