@@ -44,6 +44,14 @@ static int is_forward(const struct call *c)
     return c->tensors == 1;
 }
 
+/* Stores of other plans do not go past the cache. */
+static int plain_streams(const struct call *c)
+{
+    const clnorm_desc *d = &c->plan->desc;
+    int plain = d->dtype == CLNORM_F32 && d->y_dtype == CLNORM_F32 && !d->activation && !d->residual;
+    return plain && cln_cl_streams(c->plan->device, &c->plan->view, c->tensors + 1);
+}
+
 static void say_launch(struct call *c, enum cln_kernel kernel, const struct cln_geometry *g)
 {
     char name[64];
@@ -63,16 +71,27 @@ static void say_merge(struct call *c, enum cln_kernel kernel, uint64_t results, 
     say(c, ", which merge %llu parts a %s", (unsigned long long)parts, of);
 }
 
-/* times: how often the inputs come from memory; again: what is read once more of them by then, as a part of all. */
+/* times: how often the inputs come from memory; again: what is read once more of them by then, as a part of all. With a residual before
+ * the norm x and z come once, and the sum in x's place after that; one after the norm comes where y is written, and in backward wherever
+ * x does if there is an activation to work out again. */
 static void say_traffic(struct call *c, int times, double again)
 {
     static const char *const often[] = {"", "once", "twice", "three times"};
-    const char *in = is_forward(c) ? "x" : "x and dy", *out = is_forward(c) ? "y" : "dx";
-    uint32_t bytes = c->tensors * (uint32_t)sizeof(float);
-    say(c, "\n  tensors: %s read %s%s, %s written once%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n", in,
-        often[times], again >= 1 ? " from memory and once from the cache" : "", out,
-        cln_cl_streams(c->plan->device, &c->plan->view, c->tensors + 1) ? ", stored past the cache" : "",
-        bytes * (uint32_t)times, (uint32_t)sizeof(float), bytes * again);
+    const clnorm_desc *desc = &c->plan->desc;
+    uint32_t x = (uint32_t)cln_dtype_bytes(desc->dtype), y = (uint32_t)cln_dtype_bytes(desc->y_dtype);
+    int forward = is_forward(c), after = desc->residual == CLNORM_RESIDUAL_AFTER;
+    int sums = forward && desc->residual == CLNORM_RESIDUAL_BEFORE;
+    uint32_t z = after && (forward || desc->activation) ? x : 0, once = forward ? x : x + y + z;
+    uint32_t read = once * (uint32_t)times + (forward ? z : 0) + (sums ? x : 0);
+    uint32_t written = (forward ? y : x) + (sums || (!forward && after) ? x : 0);
+    const char *in = sums ? "x and z, then sum," : forward ? "x" : z ? "x, dy and z" : "x and dy";
+    say(c, "\n  tensors: %s read %s%s%s, %s written once%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n", in,
+        often[times], again >= 1 ? " from memory and once from the cache" : "", forward && after ? ", z once" : "",
+        sums      ? "sum and y"
+        : forward ? "y"
+        : after   ? "dx and dz"
+                  : "dx",
+        plain_streams(c) ? ", stored past the cache" : "", read, written, once * again);
 }
 
 static int has_running(const clnorm_plan *plan)
