@@ -85,8 +85,8 @@ static void say_traffic(struct call *c, int times, double again)
     uint32_t read = once * (uint32_t)times + (forward ? z : 0) + (sums ? x : 0);
     uint32_t written = (forward ? y : x) + (sums || (!forward && after) ? x : 0);
     const char *in = sums ? "x and z, then sum," : forward ? "x" : z ? "x, dy and z" : "x and dy";
-    say(c, "\n  tensors: %s read %s%s%s, %s written once%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n", in,
-        often[times], again >= 1 ? " from memory and once from the cache" : "", forward && after ? ", z once" : "",
+    say(c, "\n  tensors: %s read %s%s%s, %s written once%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n",
+        in, often[times], again >= 1 ? " from memory and once from the cache" : "", forward && after ? ", z once" : "",
         sums      ? "sum and y"
         : forward ? "y"
         : after   ? "dx and dz"

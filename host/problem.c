@@ -53,14 +53,18 @@ struct cln_source_arrays cln_source_of(const struct cln_op *op)
 /* What a backward has of tensors, and what it adds to. */
 static cl_uint backward_flags(const struct cln_op *op)
 {
-    static const cl_uint adds[][2] = {{CLNORM_ADD_DX, CLN_ADD_DX},
-                                      {CLNORM_ADD_DZ, CLN_ADD_DZ},
-                                      {CLNORM_ADD_DWEIGHT, CLN_ADD_DWEIGHT},
-                                      {CLNORM_ADD_DBIAS, CLN_ADD_DBIAS}};
+    static const struct {
+        cl_uint asked;
+        enum cln_role role;
+        enum cln_flag flag;
+    } adds[] = {{CLNORM_ADD_DX, CLN_DX, CLN_ADD_DX},
+                {CLNORM_ADD_DZ, CLN_DZ, CLN_ADD_DZ},
+                {CLNORM_ADD_DWEIGHT, CLN_DWEIGHT, CLN_ADD_DWEIGHT},
+                {CLNORM_ADD_DBIAS, CLN_DBIAS, CLN_ADD_DBIAS}};
     cl_uint flags = cln_flag_if(op, CLN_X, CLN_HAS_X) | cln_flag_if(op, CLN_DX, CLN_WRITE_DX) |
                     cln_flag_if(op, CLN_DZ, CLN_WRITE_DZ);
     for (size_t i = 0; i < sizeof adds / sizeof adds[0]; i++)
-        flags |= op->accumulate & adds[i][0] ? adds[i][1] : 0;
+        flags |= op->accumulate & adds[i].asked ? cln_flag_if(op, adds[i].role, adds[i].flag) : 0;
     return op->activation ? flags | cln_flag_if(op, CLN_Y, CLN_BY_Y) : flags;
 }
 

@@ -149,7 +149,8 @@ static void push_backward_reduce(struct cln_batch *b)
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     struct cln_source_arrays from = cln_source_of(op);
     p.flags |= weight_flags(op); /* which rows take, and activations */
-    PUSH_BACKWARD(b, BACKWARD_REDUCE, &p, &g, b->backward_more, x_role(op), CLN_DY, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_PARTIALS);
+    PUSH_BACKWARD(b, BACKWARD_REDUCE, &p, &g, b->backward_more, x_role(op), CLN_DY, from.mean, from.resid, from.scale,
+                  CLN_WEIGHT, CLN_PARTIALS);
 }
 
 static void push_backward_finish(struct cln_batch *b)
@@ -179,8 +180,8 @@ static void push_backward_apply(struct cln_batch *b)
     struct cln_source_arrays from = cln_source_of(op);
     int frozen = op->source == CLN_FROM_RUNNING || !cln_bound(op, CLN_DX); /* dz needs no sums */
     p.flags |= weight_flags(op) | (frozen ? CLN_FROZEN : 0u) | sums_flag(b) | stream_flag(b, 3);
-    PUSH_BACKWARD(b, BACKWARD_APPLY, &p, &g, b->backward_more, x_role(op), CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT,
-         CLN_SUMS);
+    PUSH_BACKWARD(b, BACKWARD_APPLY, &p, &g, b->backward_more, x_role(op), CLN_DY, CLN_DX, from.mean, from.resid,
+                  from.scale, CLN_WEIGHT, CLN_SUMS);
 }
 
 /* Adds up what `parts` parts have of each weight. */
@@ -239,8 +240,8 @@ static int push_forward_fused(struct cln_batch *b)
     p.flags = (op->view.centred ? 0u : CLN_UNCENTRED) | cln_flag_if(op, CLN_STATISTICS, CLN_WRITE_STATISTICS) |
               cln_forward_outputs(op) | cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) |
               cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
-    PUSH_FORWARD(b, FORWARD_FUSED, &p, &g, CLN_X, CLN_Y, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD, CLN_WEIGHT,
-         CLN_BIAS);
+    PUSH_FORWARD(b, FORWARD_FUSED, &p, &g, CLN_X, CLN_Y, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD,
+                 CLN_WEIGHT, CLN_BIAS);
     return 3;
 }
 
@@ -259,10 +260,10 @@ static int push_backward_fused(struct cln_batch *b)
         push_weights_of_rows(b); /* before dx, which may lie over dy */
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= weight_flags(op) | (b->is_batch_norm ? weights_flags(op) : 0u) |
-               (gathers ? CLN_WRITE_PARTIALS : 0u) | sums_flag(b) | stream_flag(b, 3);
-    PUSH_BACKWARD(b, BACKWARD_FUSED, &p, &g, b->backward_more, CLN_X, CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_SUMS,
-         CLN_DWEIGHT, CLN_DBIAS, CLN_PARTIALS);
+    p.flags |= weight_flags(op) | (b->is_batch_norm ? weights_flags(op) : 0u) | (gathers ? CLN_WRITE_PARTIALS : 0u) |
+               sums_flag(b) | stream_flag(b, 3);
+    PUSH_BACKWARD(b, BACKWARD_FUSED, &p, &g, b->backward_more, CLN_X, CLN_DY, CLN_DX, from.mean, from.resid, from.scale,
+                  CLN_WEIGHT, CLN_SUMS, CLN_DWEIGHT, CLN_DBIAS, CLN_PARTIALS);
     if (gathers && op->view.along) {
         struct cln_view weights = cln_geometry_weights_view(&op->view);
         push_weights_finish(b, &weights, 1, cln_geometry_gathered(&g), CLN_PARTS_ARE_SCALED);

@@ -20,9 +20,9 @@ struct cln_batch {
     const clnorm_device *plan_device;
     const struct cln_op *op;
     int is_batch_norm;
-    int forward_more; /* 0 or 1: the family's kernels take z and sum, */
+    int forward_more;                /* 0 or 1: the family's kernels take z and sum, */
     int backward_more, weights_more; /* and y, bias, z and dz; and so does the one that takes rows as columns */
-    cl_mem workspace; /* the plan's own, or NULL */
+    cl_mem workspace;                /* the plan's own, or NULL */
     struct cln_command commands[CLN_MAX_COMMANDS];
     int count;
     cl_int code; /* first failure of clSetKernelArg */
