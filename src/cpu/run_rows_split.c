@@ -104,8 +104,7 @@ static void put_sums(const struct cln_rows_call *call, int plane, double *sums, 
         for (uint64_t i = 0; i < count; i++)
             total[i] += sums[i]; /* NOLINT(clang-analyzer-core.NullDereference): one group has sample 0 alone */
     } else if (!last && total) { /* one group has no sums to keep */
-        memcpy(total, sums,
-               (size_t)count * sizeof *total); /* NOLINT(clang-analyzer-core.NonNullParamChecker): likewise */
+        memcpy(total, sums, (size_t)count * sizeof *total);
     } else {
         total = sums;
     }
