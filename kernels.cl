@@ -18,9 +18,19 @@
  *
  * A program is one family at one vector width W and one work-group size WG; a work-item takes up to SPAN groups (columns: vectors of
  * groups) that are neighbours in memory:
- *   -DCLNORM_SEGMENTS | -DCLNORM_ROWS | -DCLNORM_COLUMNS | -DCLNORM_GROUPS   -DW=1|2|4|8|16   -DWG=1|2|4|…   -DSPAN=1|2|4|…
- * Rows are the segments' code with weights along the runs. CLNORM_GROUPS holds the small kernels that work on one value a group (W = 1).
+ *   -DCLNORM_SEGMENTS | -DCLNORM_ROWS | -DCLNORM_COLUMNS | -DCLNORM_GROUPS | -DCLNORM_DOUBLE
+ *   -DW=1|2|4|8|16   -DWG=1|2|4|…   -DSPAN=1|2|4|…
+ * Rows are the segments' code with weights along the runs. CLNORM_GROUPS holds the small kernels that work on one value a group (W = 1),
+ * CLNORM_DOUBLE those of the double backward, for all families (W = 1).
  * Shapes are arguments, never compiled in. Kernel names are family_direction_step.
+ *
+ * Tensors may be of 16 bits, and an activation and a residual z may be a part of the norm (docs/fusion.md); each combination is a program
+ * of the same kernels, whose arguments for it come last:
+ *   -DXT=0|1|2 of x, dx, z, dz, sum   -DYT=0|1|2 of y, dy   f32, f16, bf16; what is computed is f32
+ *   -DACT=0|1|2|3|4   none, ReLU, leaky ReLU, GELU (tanh), SiLU
+ *   -DRES=0|1|2       none; z added after the norm; z added before it (rows), the sum being written and then read in place of x
+ *   -DFROM_Y=0|1      backward has y in place of x, and works x - mean out of it
+ * Bytes below are those of f32 tensors; y, z, sum and dz come on top of them where they are there.
  *
  * Accuracy (docs/math.md derives the bounds). All math is f32. A mean is a pair m + c. Sums are taken about a pivot near the
  * mean, in chains of at most CHAIN floats, and carried on as pairs of floats by error-free additions; hence no fast
@@ -32,12 +42,24 @@
 #define CLNORM_SEGMENTS
 #endif
 
+#ifndef XT
+#define XT 0
+#define YT 0
+#define ACT 0
+#define RES 0
+#endif
+#ifndef FROM_Y
+#define FROM_Y 0
+#endif
+#define PLAIN (XT == 0 && YT == 0 && ACT == 0 && RES == 0 && !FROM_Y)
+
 /* Loop lengths. A chain of k equal terms can be off by k·u/2, so chains are short; a block shares a pivot.
- * host/geometry.c has CHAIN, BLOCK and PIVOT_ELEMENTS too, to tell what is read twice. */
+ * host/geometry.c has CHAIN, BLOCK and PIVOT_ELEMENTS too, to tell what is read twice, and NEAR in bytes. */
 #define CHAIN  8u          /* vectors added into one accumulator */
 #define CHAINS 8u          /* chains added up before they count as a stretch */
 #define BLOCK  32u         /* chains that share a pivot: 4 stretches */
 #define AHEAD  2048u       /* elements to prefetch ahead, in whole runs or rows */
+#define NEAR   65536u      /* elements of tensors that are fetched ahead as a whole: three times as many fit a core's own cache */
 #define PIVOT_ELEMENTS 16u /* elements, a power of two, whose mean is the first pivot */
 
 /* What the host passes to every kernel by value; host/launch.h mirrors it. Offsets and strides in elements. */
@@ -48,6 +70,7 @@ typedef struct {
     ulong partials, statistics, gathered, state, mean_out, var_out, rstd_out;
     ulong running_mean, running_var;
     ulong sums, dweight, dbias;
+    ulong y, z, sum, dz;                    /* y: of backward */
     ulong groups, outers, inners, outer_stride, group_stride;
     ulong set, set_stride;                  /* columns: groups of a set, and the distance of sets */
     ulong merged, weights, cycle;
@@ -64,7 +87,7 @@ typedef struct {
     uint span;                              /* groups (columns: vectors of groups) that a work-item takes, at most SPAN */
     uint fold, rest;                        /* columns: so many rows are taken as one; rows that are left over */
     uint found;                             /* bit to set in *found */
-    float eps, factor;                      /* factor: weight of the batch in running statistics */
+    float eps, factor;                      /* factor: weight of the batch in running statistics; or slope of leaky ReLU */
 } problem;
 
 #define HAS_WEIGHT         1u
@@ -90,6 +113,14 @@ typedef struct {
 #define WRITE_PARTIALS     1048576u /* fused, or weights of rows: what the weights' gradients are made of */
 #define PARTS_ARE_SCALED   2097152u /* partials have rstd in them */
 #define HAS_LAYER_BIAS     4194304u
+#define WRITE_DX           8388608u
+#define WRITE_DZ           16777216u
+#define ADD_DX             33554432u /* outputs of backward that are added to what is there */
+#define ADD_DZ             67108864u
+#define ADD_DWEIGHT        134217728u
+#define ADD_DBIAS          268435456u
+#define BY_Y               536870912u /* the activation's gradient is told by the sign of y */
+#define HAS_X              1073741824u
 
 /* ---- vectors --------------------------------------------------------------------------------------------------- */
 
@@ -103,17 +134,40 @@ typedef struct {
 #define INLINE static inline __attribute__((always_inline))
 #endif
 
+/* Segments: whether work-items may write one tile while they read the next. */
+#if defined(CLNORM_SEGMENTS) && !defined(CLNORM_ROWS)
+#define CHAINED (PLAIN && WG == 1 && W > 1)
+#else
+#define CHAINED 0
+#endif
+
+/* What is called in the middle of a loop: inlined there it was slower on one of two runtimes for CPUs, on the other the same. */
+#ifdef CLNORM_SIMULATED
+#define APART static
+#else
+#define APART static __attribute__((noinline))
+#endif
+
 #define JOIN_(a, b) a##b
 #define JOIN(a, b)  JOIN_(a, b)
 
 #if W == 1
 typedef float vec;
+typedef int ivec;
+typedef uint uvec;
+#define AS_INT(v)      as_int(v)
+#define AS_UINT(v)     as_uint(v)
+#define AS_VEC(v)      as_float(v)
 #define SUM(v)         (v)
 #define LOADV(p)       (*(p))
 #define STOREV(v, p)   (*(p) = (v))
 #else
 typedef JOIN(float, W) vec;
 typedef JOIN(int, W) ivec;
+typedef JOIN(uint, W) uvec;
+#define AS_INT(v)      JOIN(as_int, W)(v)
+#define AS_UINT(v)     JOIN(as_uint, W)(v)
+#define AS_VEC(v)      JOIN(as_float, W)(v)
 #define LOADV(p)       JOIN(vload, W)(0, p)
 #define STOREV(v, p)   JOIN(vstore, W)(v, 0, p)
 static float sum2(float2 v) { return v.x + v.y; }
@@ -151,49 +205,263 @@ typedef vec unaligned __attribute__((aligned(4)));
 #endif
 /* Asks for the cache line of p, which may be beyond the tensor; GPUs hide latency by other means. */
 #define PREFETCH(p)
+#define PREFETCH_FAR(p)
 #if defined(__has_builtin) && WG == 1 && !defined(CLNORM_SIMULATED)
 #if __has_builtin(__builtin_prefetch)
 #undef PREFETCH
-#define PREFETCH(p) __builtin_prefetch(p)
+#undef PREFETCH_FAR
+#define PREFETCH(p)     __builtin_prefetch(p)
+#define PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2) /* not into the nearest cache */
 #endif
 #endif
 #define MISALIGNED(p) ((uint)(-((ulong)(p) / sizeof(float)) % W))
 
-/* The first `valid` elements of a vector; the others are taken from fill. */
-static vec load(global const float *p, uint valid, vec fill)
-{
+/* Tensors by type: LOADV_T and STOREV_T of vectors, GET_T and SET_T of elements. Those of 16 bits are kept as integers. */
+typedef float real_0;
+typedef ushort real_1;
+typedef ushort real_2;
+#define LOADV_0(p)      LOADV(p)
+#define STOREV_0(v, p)  STOREV(v, p)
+#define GET_0(p)        (*(p))
+#define SET_0(v, p)     (*(p) = (v))
+#define GET_1(p)        vload_half(0, (global const half *)(p))
+#define SET_1(v, p)     vstore_half_rte(v, 0, (global half *)(p))
+#define GET_2(p)        as_float((uint)*(p) << 16)
+#define SET_2(v, p)     (*(p) = bf16_of(v))
 #if W == 1
-    return *p;
+#define LOADV_1(p)      GET_1(p)
+#define STOREV_1(v, p)  SET_1(v, p)
+#define LOADV_2(p)      GET_2(p)
+#define STOREV_2(v, p)  SET_2(v, p)
 #else
-    if (valid == W)
-        return LOADV(p);
-    union { vec v; float e[W]; } u;
-    u.v = fill;
-    for (uint i = 0; i < W; i++) { /* constant bounds, so that u stays in registers */
-        if (i < valid)
-            u.e[i] = p[i];
-    }
-    return u.v;
+#define LOADV_1(p)      JOIN(vload_half, W)(0, (global const half *)(p))
+#define STOREV_1(v, p)  JOIN(JOIN(vstore_half, W), _rte)(v, 0, (global half *)(p))
+#define LOADV_2(p)      AS_VEC(JOIN(convert_uint, W)(JOIN(vload, W)(0, p)) << 16)
+#define STOREV_2(v, p)  JOIN(vstore, W)(bf16s_of(v), 0, p)
 #endif
+
+/* To nearest even; NaN stays NaN. */
+static ushort bf16_of(float v)
+{
+    uint bits = as_uint(v), rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return (ushort)(isnan(v) ? bits >> 16 | 0x40u : rounded);
 }
 
-static void store(global float *p, uint valid, vec v)
+#if W > 1
+static JOIN(ushort, W) bf16s_of(vec v)
 {
+    uvec bits = AS_UINT(v), rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return JOIN(convert_ushort, W)(select(rounded, bits >> 16 | 0x40u, isnan(v)));
+}
+#endif
+
+/* load: the first `valid` elements of a vector; the others are taken from fill. store: likewise. load_tail: a vector with the last `tail`
+ * elements of a run; the others are fill. HOW: of 16 bits they are so long that a compiler for GPUs would make them calls. PART: parts of
+ * a vector of 16 bits are so long that a compiler for CPUs takes many seconds where they are inlined everywhere. */
 #if W == 1
-    *p = v;
+#define ACCESS(T, HOW, PART)                                                                                            \
+    HOW vec load_##T(global const real_##T *p, uint valid, vec fill) { return GET_##T(p); }                             \
+    HOW void store_##T(global real_##T *p, uint valid, vec v) { SET_##T(v, p); }                                        \
+    HOW vec load_tail_##T(global const real_##T *run, uint length, uint tail, vec fill) { return fill; }
 #else
-    if (valid == W) {
-        STOREV(v, p);
-        return;
-    }
-    union { vec v; float e[W]; } u;
-    u.v = v;
-    for (uint i = 0; i < W; i++) {
-        if (i < valid)
-            p[i] = u.e[i];
+#define ACCESS(T, HOW, PART)                                                                                            \
+    PART vec load_part_##T(global const real_##T *p, uint valid, vec fill)                                              \
+    {                                                                                                                   \
+        union { vec v; float e[W]; } u;                                                                                 \
+        u.v = fill;                                                                                                     \
+        for (uint i = 0; i < W; i++) { /* constant bounds, so that u stays in registers */                              \
+            if (i < valid)                                                                                              \
+                u.e[i] = GET_##T(p + i);                                                                                \
+        }                                                                                                               \
+        return u.v;                                                                                                     \
+    }                                                                                                                   \
+    PART void store_part_##T(global real_##T *p, uint valid, vec v)                                                     \
+    {                                                                                                                   \
+        union { vec v; float e[W]; } u;                                                                                 \
+        u.v = v;                                                                                                        \
+        for (uint i = 0; i < W; i++) {                                                                                  \
+            if (i < valid)                                                                                              \
+                SET_##T(u.e[i], p + i);                                                                                 \
+        }                                                                                                               \
+    }                                                                                                                   \
+    HOW vec load_##T(global const real_##T *p, uint valid, vec fill)                                                    \
+    {                                                                                                                   \
+        return valid == W ? LOADV_##T(p) : load_part_##T(p, valid, fill);                                               \
+    }                                                                                                                   \
+    HOW void store_##T(global real_##T *p, uint valid, vec v)                                                           \
+    {                                                                                                                   \
+        if (valid == W)                                                                                                 \
+            STOREV_##T(v, p);                                                                                           \
+        else                                                                                                            \
+            store_part_##T(p, valid, v);                                                                                \
+    }                                                                                                                   \
+    INLINE vec load_tail_##T(global const real_##T *run, uint length, uint tail, vec fill)                              \
+    {                                                                                                                   \
+        if (length >= W)                                                                                                \
+            return select(fill, LOADV_##T(run + length - W), (ivec)(INDEXES >= (ivec)(W - (int)tail)));                 \
+        return load_part_##T(run + length - tail, tail, fill);                                                          \
     }
 #endif
+#if WG == 1
+#define PART_16 static __attribute__((noinline))
+#else
+#define PART_16 INLINE
+#endif
+ACCESS(0, static, static)
+#if XT == 1 || YT == 1
+ACCESS(1, INLINE, PART_16)
+#endif
+#if XT == 2 || YT == 2
+ACCESS(2, INLINE, PART_16)
+#endif
+#define load      load_0
+#define store     store_0
+#define load_tail load_tail_0
+
+/* Those of x's type, and of y's. */
+typedef JOIN(real_, XT) xreal;
+typedef JOIN(real_, YT) yreal;
+#if FROM_Y
+typedef yreal breal; /* of what backward has for x */
+#else
+typedef xreal breal;
+#endif
+#define LOADX(p)     JOIN(LOADV_, XT)(p)
+#define LOADY(p)     JOIN(LOADV_, YT)(p)
+#define GETX(p)      JOIN(GET_, XT)(p)
+#define load_x       JOIN(load_, XT)
+#define load_y       JOIN(load_, YT)
+#define store_x      JOIN(store_, XT)
+#define store_y      JOIN(store_, YT)
+#define load_tail_x  JOIN(load_tail_, XT)
+#define load_tail_y  JOIN(load_tail_, YT)
+#if XT == 0
+#define STREAMX(v, p) STREAMV(v, p)
+#else
+#define STREAMX(v, p) store_x(p, W, v)
+#endif
+
+/* ---- activations ------------------------------------------------------------------------------------------------ */
+
+#if ACT == 3 || ACT == 4
+/* exp(a) for a <= 0, within 2 ulp: 2^n·exp(r), |r| <= ln 2 / 2; n·0.693359375 is exact. NaN stays; below -104 it is 0 anyway. The power of
+ * two comes in two factors, for denormals. */
+static vec exp_of(vec a)
+{
+    const vec magic = (vec)(12582912.0f); /* 1.5·2^23: what is added to it is rounded to an integer, in its lowest bits */
+    a = select(a, (vec)(-104.0f), a < (vec)(-104.0f));
+    vec shifted = a * 1.44269504f + magic, n = shifted - magic;
+    vec r = (a - n * 0.693359375f) - n * -2.12194440e-4f;
+    vec p = (vec)(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = (p * (r * r) + r) + 1.0f;
+    ivec e = AS_INT(shifted) - 0x4b400000, half_of_e = e >> 1;
+    return p * AS_VEC((half_of_e + 127) << 23) * AS_VEC((e - half_of_e + 127) << 23);
 }
+
+/* 1/(1 + exp(-u)), and what is missing from it to 1, neither by a subtraction. A device's division may be off by 2.5 ulp: corrected once. */
+static vec sigmoid(vec u, vec *rest)
+{
+    vec e = exp_of(-fabs(u)), s = 1.0f + e, p = 1.0f / s;
+    p = p + p * (1.0f - s * p);
+    vec ep = e * p;
+    ivec negative = u < (vec)(0.0f);
+    *rest = select(ep, p, negative);
+    return select(p, ep, negative);
+}
+#endif
+
+#if ACT == 3
+static vec gelu_argument(vec t) { return 1.5957691216f * (t + 0.044715f * t * t * t); }
+#endif
+
+#if ACT == 1
+#define ACTIVATED(p, t) select(t, (vec)(0.0f), (t) <= (vec)(0.0f))
+#elif ACT == 2
+#define ACTIVATED(p, t) select((t) * (p)->factor, t, (t) > (vec)(0.0f))
+#elif ACT == 3 || ACT == 4
+static vec activated(vec t)
+{
+    vec rest;
+#if ACT == 3
+    return t * sigmoid(gelu_argument(t), &rest);
+#else
+    return t * sigmoid(t, &rest);
+#endif
+}
+#define ACTIVATED(p, t) activated(t)
+#else
+#define ACTIVATED(p, t) (t)
+#endif
+
+#if ACT == 1
+#define ACT_GRADIENT(p, t, g) select((vec)(0.0f), g, (t) > (vec)(0.0f))
+#elif ACT == 2
+#define ACT_GRADIENT(p, t, g) select((g) * (p)->factor, g, (t) > (vec)(0.0f))
+#elif ACT == 0 && FROM_Y
+#define ACT_GRADIENT(p, t, g) (g)
+#elif ACT == 3 || ACT == 4
+/* g·act'(t). */
+static vec act_gradient(vec t, vec g)
+{
+    vec rest;
+#if ACT == 3
+    vec s = sigmoid(gelu_argument(t), &rest);
+    return g * (s + t * s * rest * (1.5957691216f * (1.0f + 3.0f * 0.044715f * t * t)));
+#else
+    vec s = sigmoid(t, &rest);
+    return g * (s + t * s * rest);
+#endif
+}
+#define ACT_GRADIENT(p, t, g) act_gradient(t, g)
+#endif
+
+#if FROM_Y
+/* Whether y is there: for x - mean, which frozen statistics and Σdy do without, or for the activation's gradient. */
+#if ACT
+#define READS_Y(p) 1
+#else
+#define READS_Y(p) ((p)->flags & HAS_X)
+#endif
+/* x - mean of an element with y's value v, z's value z, and bias, and undo = 1/(weight·rstd): 0 where y says nothing of x. */
+#if ACT == 2
+#define BEFORE(p, v) select((v) / (p)->factor, v, (v) > (vec)(0.0f))
+#else
+#define BEFORE(p, v) (v)
+#endif
+#if RES == 1
+#define UNDONE(p, v, z, bias, undo) ((BEFORE(p, v) - (z) - (bias)) * (undo))
+#else
+#define UNDONE(p, v, z, bias, undo) ((BEFORE(p, v) - (bias)) * (undo))
+#endif
+/* 1/weight; a weight that is, or that a device may take for, 0 gives 0. T is its type. */
+#define LEAST_WEIGHT 0x1p-126f
+#define RECIPROCAL(w, T) select((T)(1.0f) / (w), (T)(0.0f), (w) > (T)(-LEAST_WEIGHT) && (w) < (T)(LEAST_WEIGHT))
+#endif
+
+/* What kernels have beside the norm's own arguments: parameters, and how they are passed on. */
+#if RES
+#define FORWARD_MORE        , global const xreal *z, global xreal *sum
+#define FORWARD_MORE_PASSED , z, sum
+#define OFFSET_FORWARD_MORE (z += p.z, sum += p.sum)
+#else
+#define FORWARD_MORE
+#define FORWARD_MORE_PASSED
+#define OFFSET_FORWARD_MORE
+#endif
+#if ACT || RES || FROM_Y
+#define BACKWARD_MORE        , global const yreal *y, global const float *bias, global const xreal *z, global xreal *dz
+#define BACKWARD_MORE_PASSED , y, bias, z, dz
+#define OFFSET_BACKWARD_MORE (y += p.y, z += p.z, dz += p.dz)
+#else
+#define BACKWARD_MORE
+#define BACKWARD_MORE_PASSED
+#define OFFSET_BACKWARD_MORE
+#endif
 
 /* What a work-item keeps per group: in columns each component of a vector is a group of its own, elsewhere all are of one group. */
 #if defined(CLNORM_COLUMNS)
@@ -451,10 +719,14 @@ static acc share(const problem *p, acc value, uint merged, local acc *scratch)
 
 /* Writes a value of the groups that are there. */
 #if defined(CLNORM_COLUMNS)
-#define PUT(p, valid, value) store(p, valid, value)
+#define PUT(p, valid, value)  store(p, valid, value)
+#define THERE(p, valid)       load(p, valid, (vec)(0.0f))
 #else
-#define PUT(p, valid, value) (*(p) = (value))
+#define PUT(p, valid, value)  (*(p) = (value))
+#define THERE(p, valid)       (*(p))
 #endif
+/* A gradient of weights, added to what is there if flagged so. */
+#define PUT_GRADIENT(p, adds, at, valid, value) PUT(at, valid, (p)->flags & (adds) ? THERE(at, valid) + (value) : (value))
 
 #if defined(CLNORM_COLUMNS)
 /* Components i < valid: values[(at + i) % period / same]. */
@@ -509,9 +781,14 @@ static float get_weight(const problem *p, global const float *values, ulong g, u
 }
 #endif
 
-/* The statistics that a call normalizes by: mean m + c, rstd. */
+/* The statistics that a call normalizes by: mean m + c, rstd. With an activation also what makes the value before it of x in backward,
+ * ((x - m) - c)·a + b; in rows a = rstd and b = 0, for weights come with the elements. FROM_Y: what makes x - mean of y, a = 1/(weight·rstd)
+ * and b = bias; in rows a = 1/rstd and b = 0. */
 typedef struct {
     acc m, c, rstd;
+#if ACT || FROM_Y
+    acc a, b;
+#endif
 } source;
 
 /* The statistics of all values of statistics group g → statistics, state, mean, var, rstd as flagged. */
@@ -576,9 +853,9 @@ static sums backward_finish(const problem *p, ulong g, uint valid, dots t, acc r
         PUT(out + 3 * p->stats, valid, r.dyx);
     }
     if (p->flags & WRITE_DWEIGHT)
-        PUT(dweight + p->dweight + g, valid, r.dyx);
+        PUT_GRADIENT(p, ADD_DWEIGHT, dweight + p->dweight + g, valid, r.dyx);
     if (p->flags & WRITE_DBIAS)
-        PUT(dbias + p->dbias + g, valid, r.dy);
+        PUT_GRADIENT(p, ADD_DBIAS, dbias + p->dbias + g, valid, r.dy);
     return r;
 }
 
@@ -594,6 +871,23 @@ static ulong cut(ulong n, uint k, uint parts)
 }
 
 #if defined(CLNORM_SEGMENTS) || defined(CLNORM_COLUMNS)
+/* y = ((x − m) − c)·a + b. */
+typedef struct {
+    acc m, c, a, b;
+} forward_factors;
+
+/* dx = f·dy + (q·((x − m) − c) + r) with f = weight·rstd. Of sums of dy, batch norm's, q = −f·rstd·mean(dy·x̂), r = −f·mean(dy);
+ * WEIGHTED_SUMS, of h = weight·dy: q = −rstd·rstd·mean(h·x̂), r = −rstd·mean(h), and 0 if no mean was taken off. */
+typedef struct {
+    acc m, c, f, q, r;
+#if ACT || FROM_Y
+    acc b; /* the norm's bias */
+#endif
+#if FROM_Y
+    acc a; /* as in source */
+#endif
+} backward_factors;
+
 /* ---- which elements a work-item visits ------------------------------------------------------------------------------ */
 
 /* The work-items of a team: `along` a run or a row, `across` runs or rows. */
@@ -748,24 +1042,6 @@ static uint valid_of(const problem *p, const tile *t, uint k)
     return k < t->span;
 }
 
-/* A vector with the last `tail` elements of a run; the others are fill. */
-INLINE vec load_tail(global const float *run, uint length, uint tail, vec fill)
-{
-#if W == 1
-    return fill;
-#else
-    if (length >= W)
-        return select(fill, LOADV(run + length - W), (ivec)(INDEXES >= (ivec)(W - (int)tail)));
-    union { vec v; float e[W]; } u;
-    u.v = fill;
-    for (uint i = 0; i < W; i++) { /* constant bounds, so that u stays in registers */
-        if (i < tail)
-            u.e[i] = run[length - tail + i];
-    }
-    return u.v;
-#endif
-}
-
 /* How far a work-item has come: the next vector of the run at `at`. */
 typedef struct {
     ulong at, runs;
@@ -799,6 +1075,171 @@ INLINE void chain_done(const tile *t, cursor *c, uint vectors, int ends)
     }
 }
 
+#ifndef CLNORM_ROWS
+#define NORMALIZED(x, type, f) ((((x) - (type)((f).m)) - (type)((f).c)) * (type)((f).a) + (type)((f).b))
+#define GRADIENT(g, x, type, b) \
+    ((g) * (type)((b).f) + ((((x) - (type)((b).m)) - (type)((b).c)) * (type)((b).q) + (type)((b).r)))
+#endif
+
+#if CHAINED
+/* ---- runs as one stretch of memory ------------------------------------------------------------------------------------ */
+
+/* A work-item that is alone writes the runs of neighbouring groups as one stretch, so that its vectors are aligned (for stores past the
+ * cache) whatever the runs' length; a vector may have the end of one group and the beginning of the next. It goes step by step, for a
+ * tile may be written while the sums of the next one are taken: then memory reads and writes at the same time, as in a copy. */
+typedef struct {
+    global const float *x, *dy; /* the stretch */
+    global float *out;
+    ulong runs, stride; /* stretches that are left, and their distance */
+    uint i, k, end;     /* the next element, its group, and where that ends */
+    uint length, span;  /* of a run; groups */
+    int stream;
+    const forward_factors *f;
+    const backward_factors *b;
+} writer;
+
+INLINE writer writer_of(const problem *p, const tile *t, global const float *x, global const float *dy, global float *out)
+{
+    writer w;
+    w.x = x + t->at;
+    w.dy = dy + t->at;
+    w.out = out + t->at;
+    w.runs = t->span > 0 ? t->runs : 0;
+    w.stride = t->stride;
+    w.i = w.k = 0;
+    w.end = w.length = t->length;
+    w.span = t->span;
+    w.stream = (p->flags & STREAM) != 0;
+    w.f = 0;
+    w.b = 0;
+    return w;
+}
+
+/* BOTH: a factor of two groups, for the vector that begins `first` elements before the second one. */
+#define BOTH(one, two, first) select((vec)(one), (vec)(two), (ivec)(INDEXES >= (ivec)((int)(first))))
+
+/* The next CHAIN vectors, or what is left of a group. ONE(i) is for elements, ALL(i, k) for the vectors at i that are wholly in group k,
+ * SPLIT(i, k, first) for those that are not. */
+#define STEP_BY(STORE, ALL, SPLIT)                                                                                      \
+    if (i + CHAIN * W <= end) {                                                                                         \
+        for (uint v = 0; v < CHAIN; v++)                                                                                \
+            ALL(STORE, i + v * W, k);                                                                                   \
+        w->i = i + CHAIN * W;                                                                                           \
+        return;                                                                                                         \
+    }                                                                                                                   \
+    for (; i + W <= end; i += W)                                                                                        \
+        ALL(STORE, i, k);                                                                                               \
+    if (i < end && k + 1 < w->span) {                                                                                   \
+        SPLIT(STORE, i, k, end - i);                                                                                    \
+        i += W;                                                                                                         \
+    }
+#define STEP(ONE, ALL, SPLIT)                                                                                           \
+    if (w->runs == 0)                                                                                                   \
+        return;                                                                                                         \
+    global const float *x = w->x, *dy = w->dy;                                                                          \
+    global float *out = w->out;                                                                                         \
+    uint i = w->i, k = w->k, end = w->end;                                                                              \
+    if (w->stream) {                                                                                                    \
+        for (uint head = i == 0 ? min(MISALIGNED(out), end) : 0; i < head; i++)                                         \
+            ONE(i, k);                                                                                                  \
+        STEP_BY(STREAMV, ALL, SPLIT)                                                                                    \
+    } else {                                                                                                            \
+        STEP_BY(STOREV, ALL, SPLIT)                                                                                     \
+    }                                                                                                                   \
+    for (; i < end; i++)                                                                                                \
+        ONE(i, k);                                                                                                      \
+    w->i = i;                                                                                                           \
+    w->k = k + 1;                                                                                                       \
+    w->end = end + w->length;                                                                                           \
+    if (w->k == w->span) {                                                                                              \
+        w->x = x + w->stride;                                                                                           \
+        w->dy = dy + w->stride;                                                                                         \
+        w->out = out + w->stride;                                                                                       \
+        w->i = w->k = 0;                                                                                                \
+        w->end = w->length;                                                                                             \
+        w->runs--;                                                                                                      \
+    }
+
+APART void forward_step(writer *w)
+{
+    const forward_factors *f = w->f;
+#define ONE(i, k)          out[i] = NORMALIZED(x[i], float, f[k])
+#define ALL(STORE, i, k)   STORE(NORMALIZED(LOADV(x + (i)), vec, f[k]), out + (i))
+#define SPLIT(STORE, i, k, first)                                                                                       \
+    STORE(((LOADV(x + (i)) - BOTH(f[k].m, f[(k) + 1].m, first)) - BOTH(f[k].c, f[(k) + 1].c, first)) *                  \
+                  BOTH(f[k].a, f[(k) + 1].a, first) +                                                                   \
+              BOTH(f[k].b, f[(k) + 1].b, first),                                                                        \
+          out + (i))
+    STEP(ONE, ALL, SPLIT)
+#undef ONE
+#undef ALL
+#undef SPLIT
+}
+
+APART void backward_step(writer *w)
+{
+    const backward_factors *b = w->b;
+#define ONE(i, k)          out[i] = GRADIENT(dy[i], x[i], float, b[k])
+#define ALL(STORE, i, k)   STORE(GRADIENT(LOADV(dy + (i)), LOADV(x + (i)), vec, b[k]), out + (i))
+#define SPLIT(STORE, i, k, first)                                                                                       \
+    STORE(LOADV(dy + (i)) * BOTH(b[k].f, b[(k) + 1].f, first) +                                                         \
+              (((LOADV(x + (i)) - BOTH(b[k].m, b[(k) + 1].m, first)) - BOTH(b[k].c, b[(k) + 1].c, first)) *             \
+                   BOTH(b[k].q, b[(k) + 1].q, first) +                                                                  \
+               BOTH(b[k].r, b[(k) + 1].r, first)),                                                                      \
+          out + (i))
+    STEP(ONE, ALL, SPLIT)
+#undef ONE
+#undef ALL
+#undef SPLIT
+}
+
+static void forward_rest(writer *w)
+{
+    while (w->runs > 0)
+        forward_step(w);
+}
+
+static void backward_rest(writer *w)
+{
+    while (w->runs > 0)
+        backward_step(w);
+}
+
+/* Whether the fused kernels write a tile while they read the next one: past the cache, where a tile lies in many places. Backward was
+ * slower so, on two runtimes, where runs were short (14x14). */
+#define LONG_RUN 512u
+static int chains(const problem *p, uint least_run)
+{
+    return (p->flags & STREAM) && !(p->flags & ADD_DX) && p->outers > 1 && p->inners >= least_run;
+}
+
+/* What the fused kernels fetch while they add up a tile: the next one, if a work-item has one and three of them fit a core's own cache.
+ * Then the first one is fetched before. */
+INLINE void look_ahead(const problem *p, tile *t, uint tensors, int is_first, int is_last, global const float *x,
+                       global const float *dy)
+{
+    if (p->outers == 1 || p->outers * p->inners * p->span * tensors > NEAR)
+        return;
+    t->ahead = is_last ? 0 : p->span * p->group_stride;
+    for (ulong run = 0; is_first && run < t->runs; run++) {
+        ulong at = t->at + run * t->stride;
+        for (uint i = 0; i < t->span * t->length; i += 16) {
+            PREFETCH_FAR(x + at + i);
+            if (tensors > 1)
+                PREFETCH_FAR(dy + at + i);
+        }
+    }
+}
+#define LOOK_AHEAD(t, tensors, x, dy) look_ahead(&p, t, tensors, turn == cut(turns, block, blocks), turn + 1 == last, x, dy)
+#define BESIDE &written
+#else
+typedef uint writer;
+#define forward_step(w)
+#define backward_step(w)
+#define LOOK_AHEAD(t, tensors, x, dy)
+#define BESIDE 0
+#endif
+
 /* ---- forward: statistics -------------------------------------------------------------------------------------------- */
 
 INLINE void add_about(vec x, vec pivot, vec *s, vec *q)
@@ -808,8 +1249,15 @@ INLINE void add_about(vec x, vec pivot, vec *s, vec *q)
     *q += d * d;
 }
 
-/* Σ(x − pivot) and Σ(x − pivot)² over the next BLOCK chains; returns the number of values. */
-INLINE uint sums_about(const tile *t, cursor *c, global const float *x, float pivot, float *s_out, float *q_out)
+/* Of a sum that other work-items write, the elements before the tail are not to be read: nothing orders that. */
+#if RES == 2 && WG > 1
+#define LOAD_OWN_TAIL(run, length, tail, fill) load_x((run) + (length) - (tail), tail, fill)
+#else
+#define LOAD_OWN_TAIL(run, length, tail, fill) load_tail_x(run, length, tail, fill)
+#endif
+
+/* Σ(x − pivot) and Σ(x − pivot)² over the next BLOCK chains; returns the number of values. `beside` writes as it goes, if there is one. */
+INLINE uint sums_about(const tile *t, cursor *c, global const xreal *x, float pivot, float *s_out, float *q_out, writer *beside)
 {
     vec s2 = (vec)(0.0f), q2 = (vec)(0.0f), about = (vec)(pivot);
     uint n = 0;
@@ -817,26 +1265,28 @@ INLINE uint sums_about(const tile *t, cursor *c, global const float *x, float pi
         vec s1 = (vec)(0.0f), q1 = (vec)(0.0f);
         for (uint k1 = 0; k1 < CHAINS && c->runs > 0; k1++) {
             vec s = (vec)(0.0f), q = (vec)(0.0f);
-            global const float *run = x + c->at, *from = run + t->start + c->vector * t->step;
+            global const xreal *run = x + c->at, *from = run + t->start + c->vector * t->step;
             int ends;
             uint vectors = chain_of(t, c, &ends);
             if (UNROLL && vectors == CHAIN) {
                 for (uint k = 0; k < CHAIN; k++) {
                     PREFETCH(from + k * t->step + t->ahead);
-                    add_about(LOADV(from + k * t->step), about, &s, &q);
+                    add_about(LOADX(from + k * t->step), about, &s, &q);
                 }
             } else {
                 for (uint k = 0; k < vectors; k++) {
                     PREFETCH(from + k * t->step + t->ahead);
-                    add_about(LOADV(from + k * t->step), about, &s, &q);
+                    add_about(LOADX(from + k * t->step), about, &s, &q);
                 }
             }
             n += vectors * W;
             if (ends && t->tail > 0) {
-                add_about(load_tail(run, t->length, t->tail, about), about, &s, &q);
+                add_about(LOAD_OWN_TAIL(run, t->length, t->tail, about), about, &s, &q);
                 n += t->tail;
             }
             chain_done(t, c, vectors, ends);
+            if (beside)
+                forward_step(beside);
             s1 += s;
             q1 += q;
         }
@@ -849,44 +1299,68 @@ INLINE uint sums_about(const tile *t, cursor *c, global const float *x, float pi
 }
 
 /* Near the mean of the next values, and exactly the value itself if they are all equal. */
-INLINE float pivot_of(const tile *t, const cursor *c, global const float *x)
+INLINE float pivot_of(const tile *t, const cursor *c, global const xreal *x)
 {
-    global const float *from = x + c->at + t->start + c->vector * t->step;
+    global const xreal *from = x + c->at + t->start + c->vector * t->step;
     uint vectors = t->vectors - c->vector;
     if (vectors == 0)
-        return x[c->at + t->length - t->tail];
-    float x0 = *from;
+        return GETX(x + c->at + t->length - t->tail);
+    float x0 = GETX(from);
     uint used = 1; /* a power of two: divisions by it are exact */
     while (used * W < PIVOT_ELEMENTS && used * 2 <= vectors)
         used *= 2;
     vec s = (vec)(0.0f);
     for (uint k = 0; k < used; k++)
-        s += LOADV(from + k * t->step) - (vec)(x0);
+        s += LOADX(from + k * t->step) - (vec)(x0);
     return x0 + SUM(s) / (float)(used * W);
 }
 
+#if RES == 2
+/* sum = x + z, rounded, of a work-item's next BLOCK chains, which it then reads from the cache. sum may be x or z. */
+INLINE void add_block(const tile *t, cursor c, global const xreal *x, global const xreal *z, global xreal *sum)
+{
+    for (uint k = 0; k < BLOCK && c.runs > 0; k++) {
+        ulong from = c.at + t->start + c.vector * t->step, rest = c.at + t->length - t->tail;
+        int ends;
+        uint vectors = chain_of(t, &c, &ends);
+        for (uint j = 0; j < vectors; j++, from += t->step)
+            store_x(sum + from, W, LOADX(x + from) + LOADX(z + from));
+        if (ends && t->tail > 0)
+            store_x(sum + rest, t->tail, load_x(x + rest, t->tail, (vec)(0.0f)) + load_x(z + rest, t->tail, (vec)(0.0f)));
+        chain_done(t, &c, vectors, ends);
+    }
+}
+#endif
+
 /* The moments of a tile's groups, `span` of them where it is full. A block whose pivot turns out far from its mean (an outlier) is read
- * again, from the cache. */
-INLINE void moments_of(const problem *p, const tile *t, uint span, global const float *x, moments *total)
+ * again, from the cache. With a residual before the norm they are those of the sum. */
+INLINE void moments_of(const problem *p, const tile *t, uint span, global const xreal *x, moments *total,
+                       writer *beside FORWARD_MORE)
 {
     int uncentred = (p->flags & UNCENTRED) != 0;
     FOR_SPAN(k, 0, span) {
-        moments sum = moments_none();
+        moments all = moments_none();
         cursor c = cursor_of(t, k);
         while (k < t->span && c.runs > 0) {
             cursor start = c;
-            float pivot = uncentred ? 0.0f : pivot_of(t, &c, x), s, q;
-            uint n = sums_about(t, &c, x, pivot, &s, &q);
+#if RES == 2
+            add_block(t, c, x, z, sum);
+            global const xreal *values = sum;
+#else
+            global const xreal *values = x;
+#endif
+            float pivot = uncentred ? 0.0f : pivot_of(t, &c, values), s, q;
+            uint n = sums_about(t, &c, values, pivot, &s, &q, beside);
             for (int again = 0; again < 2 && !uncentred && pivot_is_far(n, s, q); again++) {
                 pivot += s / (float)n;
                 c = start;
-                n = sums_about(t, &c, x, pivot, &s, &q);
+                n = sums_about(t, &c, values, pivot, &s, &q, 0);
             }
             if (uncentred)
                 s = 0.0f;
-            sum = moments_merge(sum, moments_about(pivot, n, s, q));
+            all = moments_merge(all, moments_about(pivot, n, s, q));
         }
-        total[k] = sum;
+        total[k] = all;
     }
 }
 #else
@@ -915,7 +1389,7 @@ static tile tile_at(const problem *p, ulong column, ulong columns, ulong row, ul
     t.full = column + W <= columns ? (uint)min((ulong)p->span, (columns - column - W) / t.step + 1) : 0;
     t.at = (row + l.across) * stride + column;
     t.stride = l.rows * stride;
-    t.ahead = t.stride * divide_up(AHEAD, t.stride);
+    t.ahead = t.stride * CHAIN * max(1ul, AHEAD / (CHAIN * t.stride));
     t.runs = t.span > 0 && l.across < rows ? divide_up(rows - l.across, l.rows) : 0;
     return t;
 }
@@ -974,16 +1448,52 @@ static uint valid_of(const problem *p, const tile *t, uint k)
     return column < t->columns ? (uint)min(t->columns - column, (ulong)W) : 0;
 }
 
+typedef uint writer;
+#define forward_step(w)
+#define LOOK_AHEAD(t, tensors, x, dy)
+#define BESIDE 0
+
 /* ---- forward: statistics -------------------------------------------------------------------------------------------- */
 
-/* Rows that are added up before the sums in memory are touched. Where a span is wide, its rows are read in the memory's order. */
-#define AT_ONCE (SPAN == 1 ? CHAIN : 1u)
+/* The lines that a work-item which is alone fetches while it adds up a chain of rows, CHAIN lines a vector of columns: those of later
+ * rows in the order of their addresses, which is what memory delivers fastest. Not into the nearest cache: the rows of a chain would push
+ * each other out of it. */
+typedef struct {
+    ulong next;       /* element */
+    uint column, row; /* of its row, and of all */
+    ulong gap;        /* from the end of a tile's row to its next one */
+} fetches;
 
-INLINE void add_rows(global const float *x, ulong stride, uint rows, uint valid, acc pivot, acc *s_out, acc *q_out)
+INLINE fetches fetches_of(const tile *t)
+{
+    fetches f;
+    uint row = t->span * t->step;
+    f.next = t->ahead;
+    f.column = 0;
+    f.row = t->stride > row ? (row + CHAIN * W - 1) / (CHAIN * W) * (CHAIN * W) : UINT_MAX;
+    f.gap = t->stride > f.row ? t->stride - f.row : 0;
+    return f;
+}
+
+#define FETCH_CHAIN(f, x)                                                                                               \
+    for (uint line = 0; line < CHAIN; line++)                                                                           \
+        PREFETCH_FAR((x) + (f)->next + line * W)
+
+INLINE void fetched_chain(fetches *f)
+{
+    f->next += CHAIN * W;
+    f->column += CHAIN * W;
+    if (f->column >= f->row) {
+        f->column = 0;
+        f->next += f->gap;
+    }
+}
+
+INLINE void add_rows(global const xreal *x, ulong stride, uint rows, uint valid, acc pivot, acc *s_out, acc *q_out)
 {
     acc s = (acc)(0.0f), q = (acc)(0.0f);
     for (uint r = 0; r < rows; r++) {
-        acc d = load(x + r * stride, valid, pivot) - pivot;
+        acc d = load_x(x + r * stride, valid, pivot) - pivot;
         s += d;
         q += d * d;
     }
@@ -1001,59 +1511,67 @@ INLINE void carry(uint from, uint end, acc *s, acc *q, acc *s_to, acc *q_to)
     }
 }
 
-/* Σ(x − pivot) and Σ(x − pivot)² of vectors from to below end over rows rows at x. */
-INLINE void sums_about(const problem *p, const tile *t, uint from, uint end, global const float *x, uint rows,
+/* Σ(x − pivot) and Σ(x − pivot)² of vectors from to below end over rows rows at x. The sums of a chain of rows stay in registers. */
+INLINE void sums_about(const problem *p, const tile *t, uint from, uint end, global const xreal *x, uint rows,
                        const acc *pivot, acc *s2, acc *q2)
 {
-    acc s1[SPAN], q1[SPAN], s[SPAN], q[SPAN];
+    acc s1[SPAN], q1[SPAN];
     uint full = min(end, t->full);
     FOR_SPAN(k, from, end)
-        s[k] = q[k] = s1[k] = q1[k] = s2[k] = q2[k] = (acc)(0.0f);
+        s1[k] = q1[k] = s2[k] = q2[k] = (acc)(0.0f);
     for (uint row = 0; row < rows;) {
-        uint n = min(rows - row, AT_ONCE);
-        global const float *at = x + row * t->stride;
-        if (UNROLL && n == AT_ONCE) {
+        uint n = min(rows - row, CHAIN);
+        global const xreal *at = x + row * t->stride;
+        if (UNROLL && n == CHAIN) {
+            fetches f = fetches_of(t);
             FOR_SPAN(k, from, full) {
-                PREFETCH(at + k * t->step + t->ahead);
-                add_rows(at + k * t->step, t->stride, AT_ONCE, W, pivot[k], &s[k], &q[k]);
+                FETCH_CHAIN(&f, at);
+                fetched_chain(&f);
+                add_rows(at + k * t->step, t->stride, CHAIN, W, pivot[k], &s1[k], &q1[k]);
             }
         } else {
             FOR_SPAN(k, from, full)
-                add_rows(at + k * t->step, t->stride, n, W, pivot[k], &s[k], &q[k]);
+                add_rows(at + k * t->step, t->stride, n, W, pivot[k], &s1[k], &q1[k]);
         }
         FOR_SPAN(k, max(from, full), end)
-            add_rows(at + k * t->step, t->stride, n, valid_of(p, t, k), pivot[k], &s[k], &q[k]);
+            add_rows(at + k * t->step, t->stride, n, valid_of(p, t, k), pivot[k], &s1[k], &q1[k]);
         row += n;
-        if (row % CHAIN == 0 || row == rows)
-            carry(from, end, s, q, s1, q1);
         if (row % (CHAIN * CHAINS) == 0 || row == rows)
             carry(from, end, s1, q1, s2, q2);
     }
 }
 
-/* Near the mean of the first rows, and exactly the value itself if they are all equal. */
-INLINE acc pivot_of(global const float *x, ulong stride, uint rows, uint valid)
+/* Near the mean of the first rows of each column, and exactly the value itself if they are all equal. Row by row, in memory's order. */
+INLINE void pivots_of(const problem *p, const tile *t, global const xreal *x, uint rows, acc *pivot)
 {
-    acc x0 = load(x, valid, (vec)(0.0f)), s = (acc)(0.0f);
+    acc x0[SPAN], s[SPAN];
     uint used = 1; /* a power of two: divisions by it are exact */
     while (used < PIVOT_ELEMENTS && used * 2 <= rows)
         used *= 2;
-    for (uint k = 1; k < used; k++)
-        s += load(x + k * stride, valid, x0) - x0;
-    return x0 + s / (float)used;
+    FOR_SPAN(k, 0, t->span) {
+        x0[k] = load_x(x + k * t->step, valid_of(p, t, k), (vec)(0.0f));
+        s[k] = (acc)(0.0f);
+    }
+    for (uint row = 1; row < used; row++) {
+        global const xreal *at = x + row * t->stride;
+        FOR_SPAN(k, 0, t->span)
+            s[k] += load_x(at + k * t->step, valid_of(p, t, k), x0[k]) - x0[k];
+    }
+    FOR_SPAN(k, 0, t->span)
+        pivot[k] = x0[k] + s[k] / (float)used;
 }
 
 /* The moments of a tile. A block whose pivot turns out far from its mean (an outlier) is read again, from the cache. */
-INLINE void moments_of(const problem *p, const tile *t, uint span, global const float *x, moments *total)
+INLINE void moments_of(const problem *p, const tile *t, uint span, global const xreal *x, moments *total,
+                       writer *beside FORWARD_MORE)
 {
     FOR_SPAN(k, 0, span)
         total[k] = moments_none();
     for (ulong row = 0; row < t->runs; row += BLOCK * CHAIN) {
         acc pivot[SPAN], s[SPAN], q[SPAN];
         uint rows = (uint)min(t->runs - row, (ulong)(BLOCK * CHAIN));
-        global const float *at = x + t->at + row * t->stride;
-        FOR_SPAN(k, 0, t->span)
-            pivot[k] = pivot_of(at + k * t->step, t->stride, rows, valid_of(p, t, k));
+        global const xreal *at = x + t->at + row * t->stride;
+        pivots_of(p, t, at, rows, pivot);
         sums_about(p, t, 0, t->span, at, rows, pivot, s, q);
         FOR_SPAN(k, 0, t->span) {
             for (int again = 0; again < 2 && pivot_is_far(rows, s[k], q[k]); again++) {
@@ -1068,31 +1586,32 @@ INLINE void moments_of(const problem *p, const tile *t, uint span, global const 
 
 /* forward_statistics: the moments of each part of each group → partials f32[parts][7][groups]: n (2), m, s (2), var (2).
  * One work-group a part (segments) or a part and tile of columns. Reads x once: 4 bytes an element. */
-kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_statistics)(problem arguments, global const float *x,
-                                                                                       global float *partials)
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_statistics)(problem arguments, global const xreal *x,
+                                                                                       global float *partials FORWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_FORWARD_MORE;
     local moments scratch[WG];
     uint part;
     ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * MOMENTS_PLANES * p.plane;
     tile t = tile_of(&p, id, part);
     moments total[SPAN];
     for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
-        moments_of(&p, &t, p.span, x + p.x, total);
+        moments_of(&p, &t, p.span, x + p.x, total, 0 FORWARD_MORE_PASSED);
         FOR_SPAN(k, 0, p.span) {
-            moments sum = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
+            moments all = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &t, k);
             if (PLACE(&p) < MERGED(&p) && valid > 0) {
                 ulong plane = plane_of(&p, &t);
                 global float *out = partials + planes + group_of(&t, k);
-                float2 n = count_split(sum.n);
+                float2 n = count_split(all.n);
                 PUT(out, valid, (acc)(n.x));
                 PUT(out + plane, valid, (acc)(n.y));
-                PUT(out + 2 * plane, valid, sum.m);
-                PUT(out + 3 * plane, valid, sum.s.hi);
-                PUT(out + 4 * plane, valid, sum.s.lo);
-                PUT(out + 5 * plane, valid, sum.var.hi);
-                PUT(out + 6 * plane, valid, sum.var.lo);
+                PUT(out + 2 * plane, valid, all.m);
+                PUT(out + 3 * plane, valid, all.s.hi);
+                PUT(out + 4 * plane, valid, all.s.lo);
+                PUT(out + 5 * plane, valid, all.var.hi);
+                PUT(out + 6 * plane, valid, all.var.lo);
             }
         }
         if (passes > 1) {
@@ -1124,6 +1643,14 @@ static source source_of(const problem *p, ulong g, uint valid, global const floa
     return s;
 }
 
+#if ACT || FROM_Y
+#define BIAS_MORE        , global const float *bias
+#define BIAS_MORE_PASSED , bias
+#else
+#define BIAS_MORE
+#define BIAS_MORE_PASSED
+#endif
+
 /* Weight and bias of group g; those of rows come with the elements. */
 #ifdef CLNORM_ROWS
 #define WEIGHT_OF(p, weight, g, valid) 1.0f
@@ -1133,10 +1660,13 @@ static source source_of(const problem *p, ulong g, uint valid, global const floa
 #define BIAS_OF(p, bias, g, valid)     ((p)->flags & HAS_BIAS ? get_weight(p, (bias) + (p)->bias, g, valid) : (acc)(0.0f))
 #endif
 
-/* y = ((x − m) − c)·a + b. */
-typedef struct {
-    acc m, c, a, b;
-} forward_factors;
+#if FROM_Y
+static acc undo_of(const problem *p, ulong g, uint valid, acc rstd, global const float *weight)
+{
+    acc w = (acc)(WEIGHT_OF(p, weight, g, valid));
+    return RECIPROCAL(w, acc) / rstd;
+}
+#endif
 
 static forward_factors fold_forward(const problem *p, ulong g, uint valid, source s, global const float *weight,
                                     global const float *bias)
@@ -1149,16 +1679,16 @@ static forward_factors fold_forward(const problem *p, ulong g, uint valid, sourc
     return f;
 }
 
-/* dx = f·dy + (q·((x − m) − c) + r) with f = weight·rstd. Of sums of dy, batch norm's, q = −f·rstd·mean(dy·x̂), r = −f·mean(dy);
- * WEIGHTED_SUMS, of h = weight·dy: q = −rstd·rstd·mean(h·x̂), r = −rstd·mean(h), and 0 if no mean was taken off. */
-typedef struct {
-    acc m, c, f, q, r;
-} backward_factors;
-
 static backward_factors fold_backward(const problem *p, ulong g, uint valid, source s, sums t, acc count,
-                                      global const float *weight)
+                                      global const float *weight BIAS_MORE)
 {
     backward_factors b;
+#if ACT || FROM_Y
+    b.b = BIAS_OF(p, bias, g, valid);
+#endif
+#if FROM_Y
+    b.a = undo_of(p, g, valid, s.rstd, weight);
+#endif
     b.m = s.m;
     b.c = s.c;
     b.f = s.rstd * WEIGHT_OF(p, weight, g, valid);
@@ -1177,6 +1707,37 @@ static forward_factors fold_frozen(const problem *p, ulong g, uint valid, source
     f.b = (acc)(-0.0f);
     return f;
 }
+
+#if ACT || FROM_Y
+/* Completes the source of a backward that works out the value before the activation again, or x - mean. */
+static source with_factors(const problem *p, ulong g, uint valid, source s, global const float *weight, global const float *bias)
+{
+    source t = s;
+#if FROM_Y
+    t.a = undo_of(p, g, valid, s.rstd, weight);
+#else
+    t.a = s.rstd * WEIGHT_OF(p, weight, g, valid);
+#endif
+    t.b = BIAS_OF(p, bias, g, valid);
+    return t;
+}
+#define WITH_FACTORS(p, g, valid, s) with_factors(p, g, valid, s, weight, bias)
+#else
+#define WITH_FACTORS(p, g, valid, s) (s)
+#endif
+
+/* What the activation leaves of g = dy, at element i of the tensors with x's value v = (x - m) - c: g·act'(v·a + b [+ z]), or by the sign
+ * of y. LOAD_X and LOAD_Y read elements like v's. */
+#if ACT && RES == 1
+#define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) \
+    ACT_GRADIENT(p, (p)->flags & BY_Y ? LOAD_Y(y) : (v) * (a) + (b) + LOAD_X(z), g)
+#elif ACT
+#define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) ACT_GRADIENT(p, (p)->flags & BY_Y ? LOAD_Y(y) : (v) * (a) + (b), g)
+#else
+#define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) (g)
+#endif
+/* x need not be there: with frozen statistics, or where only Σdy is asked for. */
+#define X_IF_THERE(p, x, fill) (PLAIN || (p)->flags & HAS_X ? (x) : (fill))
 
 /* Where a work-item keeps the factors of its tile's groups for backward: itself; or a team of rows' has them in local memory, where its
  * first work-item puts them, so that many rows take no registers. A work-group has WG of them at most. */
@@ -1197,43 +1758,64 @@ static forward_factors fold_frozen(const problem *p, ulong g, uint valid, source
  * the last components, where the row is long enough for that; others may not touch their neighbours' elements. */
 #define TAKES_BACK(valid, length) (WG == 1 && (valid) < W && (length) >= W)
 
-INLINE vec get_part(global const float *row, uint i, uint valid, uint length, vec fill)
-{
-    return TAKES_BACK(valid, length) ? load_tail(row, length, valid, fill) : load(row + i, valid, fill);
-}
-
-INLINE void put_part(global float *row, uint i, uint valid, uint length, vec v)
-{
 #if W > 1
-    if (TAKES_BACK(valid, length)) {
-        global float *at = row + length - W;
-        STOREV(select(LOADV(at), v, (ivec)(INDEXES >= (ivec)(W - (int)valid))), at);
-        return;
+#define PUT_BACK(T)                                                                                                     \
+    if (TAKES_BACK(valid, length)) {                                                                                    \
+        global real_##T *at = row + length - W;                                                                         \
+        STOREV_##T(select(LOADV_##T(at), v, (ivec)(INDEXES >= (ivec)(W - (int)valid))), at);                            \
+        return;                                                                                                         \
     }
+#else
+#define PUT_BACK(T)
 #endif
-    store(row + i, valid, v);
-}
+#define PARTS(T)                                                                                                        \
+    INLINE vec get_part_##T(global const real_##T *row, uint i, uint valid, uint length, vec fill)                      \
+    {                                                                                                                   \
+        return TAKES_BACK(valid, length) ? load_tail_##T(row, length, valid, fill) : load_##T(row + i, valid, fill);    \
+    }                                                                                                                   \
+    INLINE void put_part_##T(global real_##T *row, uint i, uint valid, uint length, vec v)                              \
+    {                                                                                                                   \
+        PUT_BACK(T)                                                                                                     \
+        store_##T(row + i, valid, v);                                                                                   \
+    }
+PARTS(0)
+#if XT == 1 || YT == 1
+PARTS(1)
+#endif
+#if XT == 2 || YT == 2
+PARTS(2)
+#endif
+#define get_part   get_part_0
+#define put_part   put_part_0
+#define get_part_x JOIN(get_part_, XT)
+#define get_part_y JOIN(get_part_, YT)
+#define put_part_x JOIN(put_part_, XT)
+#define put_part_y JOIN(put_part_, YT)
 
-INLINE vec normalized_part(const problem *p, forward_factors f, global const float *x, global const float *weight,
-                           global const float *bias, uint i, uint valid, uint length)
+INLINE vec normalized_part(const problem *p, forward_factors f, global const xreal *x, global const float *weight,
+                           global const float *bias, uint i, uint valid, uint length FORWARD_MORE)
 {
     vec a = (vec)(f.a), b = (vec)(f.b);
     if (p->flags & HAS_WEIGHT)
         a *= get_part(weight, i, valid, length, (vec)(0.0f));
     if (p->flags & HAS_BIAS)
         b = get_part(bias, i, valid, length, (vec)(0.0f));
-    return ((get_part(x, i, valid, length, (vec)(0.0f)) - (vec)(f.m)) - (vec)(f.c)) * a + b;
+    vec t = ((get_part_x(x, i, valid, length, (vec)(0.0f)) - (vec)(f.m)) - (vec)(f.c)) * a + b;
+#if RES == 1
+    t += get_part_x(z, i, valid, length, (vec)(0.0f));
+#endif
+    return ACTIVATED(p, t);
 }
 
 /* Rows that are not whole aligned vectors go past the cache only if they are long: their ends are stored one by one. */
 #define LONG_ROW 512u
 
 /* y may be x. */
-INLINE void forward_row(const problem *p, const tile *t, forward_factors f, global const float *x, global float *y,
-                        global const float *weight, global const float *bias)
+INLINE void forward_row(const problem *p, const tile *t, forward_factors f, global const xreal *x, global yreal *y,
+                        global const float *weight, global const float *bias FORWARD_MORE)
 {
     uint i = t->start, length = t->length;
-#if WG == 1 && W > 1
+#if WG == 1 && W > 1 && PLAIN
     if ((p->flags & STREAM) && (length >= LONG_ROW || (length % W == 0 && MISALIGNED(y) == 0))) {
         for (; i < MISALIGNED(y); i++) {
             float a = p->flags & HAS_WEIGHT ? f.a * weight[i] : f.a;
@@ -1244,9 +1826,10 @@ INLINE void forward_row(const problem *p, const tile *t, forward_factors f, glob
     }
 #endif
     for (; i + W <= length; i += t->step)
-        STOREV(normalized_part(p, f, x, weight, bias, i, W, length), y + i);
+        store_y(y + i, W, normalized_part(p, f, x, weight, bias, i, W, length FORWARD_MORE_PASSED));
     if (i < length)
-        put_part(y, i, length - i, length, normalized_part(p, f, x, weight, bias, i, length - i, length));
+        put_part_y(y, i, length - i, length,
+                   normalized_part(p, f, x, weight, bias, i, length - i, length FORWARD_MORE_PASSED));
 }
 
 /* Where the weights of row g begin, from where a part of it begins. */
@@ -1255,12 +1838,16 @@ static ulong weights_at(const problem *p, const tile *t, ulong g)
     return (p->cycle == 1 ? 0 : g % p->cycle * p->inners) + t->from;
 }
 
-INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
-                         global const float *weight, global const float *bias)
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const xreal *x, global yreal *y,
+                         global const float *weight, global const float *bias FORWARD_MORE)
 {
     FOR_SPAN(k, 0, t->runs > 0 ? t->span : 0) {
         ulong at = t->at + k * t->next, w = weights_at(p, t, group_of(t, k));
+#if RES
+        forward_row(p, t, f[k], x + at, y + at, weight + p->weight + w, bias + p->bias + w, z + at, sum);
+#else
         forward_row(p, t, f[k], x + at, y + at, weight + p->weight + w, bias + p->bias + w);
+#endif
     }
 }
 
@@ -1280,26 +1867,63 @@ INLINE void gather(global float *to, ulong plane, uint i, uint valid, uint lengt
 /* dx of rows from to below end, which have the same weights: of `vectors` vectors, a step apart, from the i-th element on, of `valid`
  * elements; and what they add to the gradients of these weights → gathered, two pairs in planes. dx may be dy. */
 INLINE void backward_piece(const problem *p, const tile *t, FACTORS_SPACE const backward_factors *b, uint from, uint end,
-                           global const float *x, global const float *dy, global float *dx, global const float *weight,
-                           global float *gathered, uint i, uint vectors, uint valid, int stream)
+                           global const breal *x, global const yreal *dy, global xreal *dx, global const float *weight,
+                           global float *gathered, uint i, uint vectors, uint valid, int stream BACKWARD_MORE)
 {
     vec dw[PIECE], db[PIECE];
     for (uint j = 0; j < vectors; j++)
         dw[j] = db[j] = (vec)(0.0f);
     for (uint k = from; k < end; k++) {
         ulong at = t->at + k * t->next;
-        vec m = (vec)(b[k].m), c = (vec)(b[k].c), f = (vec)(b[k].f), q = (vec)(b[k].q), r = (vec)(b[k].r);
+        vec f = (vec)(b[k].f), q = (vec)(b[k].q), r = (vec)(b[k].r);
+#if !FROM_Y
+        vec m = (vec)(b[k].m), c = (vec)(b[k].c);
+#endif
         for (uint j = 0; j < vectors; j++) {
             uint e = i + j * t->step;
-            vec g = get_part(dy + at, e, valid, t->length, (vec)(0.0f)), w = f;
-            vec d = (get_part(x + at, e, valid, t->length, (vec)(0.0f)) - m) - c;
+            vec g = get_part_y(dy + at, e, valid, t->length, (vec)(0.0f)), w = f;
+#if FROM_Y
+            vec d = (vec)(0.0f), undo = (vec)(b[k].a);
+            if (p->flags & HAS_WEIGHT) {
+                vec w_e = get_part(weight, e, valid, t->length, (vec)(0.0f));
+                undo = RECIPROCAL(w_e, vec) * undo;
+                w *= w_e;
+            }
+            if (READS_Y(p)) {
+                vec v = get_part_y(y + at, e, valid, t->length, (vec)(0.0f));
+                vec b_e = p->flags & HAS_BIAS ? get_part(bias, e, valid, t->length, (vec)(0.0f)) : (vec)(b[k].b);
+                g = ACT_GRADIENT(p, v, g);
+                if (p->flags & HAS_X)
+                    d = UNDONE(p, v, get_part_x(z + at, e, valid, t->length, (vec)(0.0f)), b_e, undo);
+            }
+#else
+            vec d = (X_IF_THERE(p, get_part_x(x + at, e, valid, t->length, (vec)(0.0f)), m) - m) - c;
             if (p->flags & HAS_WEIGHT)
                 w *= get_part(weight, e, valid, t->length, (vec)(0.0f));
-            vec out = g * w + (d * q + r);
+#if ACT
+            vec b_e = p->flags & HAS_BIAS ? get_part(bias, e, valid, t->length, (vec)(0.0f)) : (vec)(b[k].b);
+#define LOAD_X(from) get_part_x(from + at, e, valid, t->length, (vec)(0.0f))
+#define LOAD_Y(from) get_part_y(from + at, e, valid, t->length, (vec)(0.0f))
+            g = DY_OF(p, g, d, w, b_e, LOAD_X, LOAD_Y);
+#undef LOAD_X
+#undef LOAD_Y
+#endif
+#endif
+            vec out = p->flags & FROZEN ? g * w : g * w + (d * q + r);
+            if (p->flags & ADD_DX)
+                out += get_part_x(dx + at, e, valid, t->length, (vec)(0.0f));
             if (stream)
-                STREAMV(out, dx + at + e);
-            else
-                put_part(dx + at, e, valid, t->length, out);
+                STREAMX(out, dx + at + e);
+            else if (PLAIN || p->flags & WRITE_DX)
+                put_part_x(dx + at, e, valid, t->length, out);
+#if RES == 1
+            if (p->flags & WRITE_DZ) {
+                vec there = (vec)(0.0f);
+                if (p->flags & ADD_DZ)
+                    there = get_part_x(dz + at, e, valid, t->length, there);
+                put_part_x(dz + at, e, valid, t->length, p->flags & ADD_DZ ? there + g : g);
+            }
+#endif
             db[j] += g;
             dw[j] += g * d * f;
         }
@@ -1314,97 +1938,93 @@ INLINE void backward_piece(const problem *p, const tile *t, FACTORS_SPACE const 
 }
 
 /* The rows of a tile, in chains of rows with the same weights. */
-INLINE void backward_tile(const problem *p, const tile *t, FACTORS_SPACE const backward_factors *b, global const float *x,
-                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
+INLINE void backward_tile(const problem *p, const tile *t, FACTORS_SPACE const backward_factors *b, global const breal *x,
+                          global const yreal *dy, global xreal *dx, global const float *weight, global float *gathered BACKWARD_MORE)
 {
     uint chain = p->cycle == 1 ? CHAIN : 1u;
-    int stream = WG == 1 && (p->flags & STREAM) && MISALIGNED(dx + t->at) == 0 && (t->length % W == 0 || t->span == 1);
+#if PLAIN && WG == 1
+    int stream = (p->flags & STREAM) && MISALIGNED(dx + t->at) == 0 && (t->length % W == 0 || t->span == 1);
+#else
+    int stream = 0;
+#endif
     for (uint from = 0; t->runs > 0 && from < t->span; from += chain) {
         ulong at = weights_at(p, t, group_of(t, from));
         uint end = min(from + chain, t->span), i = t->start, left = t->vectors;
         global const float *w = weight + p->weight + at;
         global float *to = gathered + at;
+#if ACT || FROM_Y
+        global const float *bias_all = bias;
+        bias = bias_all + p->bias + at;
+#endif
         for (; left >= PIECE; left -= PIECE, i += PIECE * t->step) {
             if (stream)
-                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 1);
+                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 1 BACKWARD_MORE_PASSED);
             else
-                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 0);
+                backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, PIECE, W, 0 BACKWARD_MORE_PASSED);
         }
         if (left > 0)
-            backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, left, W, stream);
+            backward_piece(p, t, b, from, end, x, dy, dx, w, to, i, left, W, stream BACKWARD_MORE_PASSED);
         if (t->tail > 0)
-            backward_piece(p, t, b, from, end, x, dy, dx, w, to, t->length - t->tail, 1, t->tail, 0);
+            backward_piece(p, t, b, from, end, x, dy, dx, w, to, t->length - t->tail, 1, t->tail, 0 BACKWARD_MORE_PASSED);
+#if ACT || FROM_Y
+        bias = bias_all;
+#endif
     }
 }
-#elif defined(CLNORM_SEGMENTS)
-#define NORMALIZED(x, type, f) ((((x) - (type)((f).m)) - (type)((f).c)) * (type)((f).a) + (type)((f).b))
-#define GRADIENT(g, x, type, b) \
-    ((g) * (type)((b).f) + ((((x) - (type)((b).m)) - (type)((b).c)) * (type)((b).q) + (type)((b).r)))
-
-#if WG == 1 && W > 1
-/* A work-item that is alone takes the runs of neighbouring groups as one stretch of memory, so that its vectors are aligned (for stores
- * past the cache) whatever the runs' length; a vector may have the end of one group and the beginning of the next.
- * BOTH: a factor of two groups, for the vector that begins `first` elements before the second one. */
-#define BOTH(one, two, first) select((vec)(one), (vec)(two), (ivec)(INDEXES >= (ivec)((int)(first))))
-
-/* Calls ONE(i) for elements, ALL(i, k) for the vectors at i that are wholly in group k, SPLIT(i, k, first) for those that are not. */
-#define STRETCH(target, ONE, ALL, SPLIT)                                                                                \
-    uint i = p->flags & STREAM ? min(MISALIGNED(target), t->length) : 0, end = 0;                                       \
-    for (uint e = 0; e < i; e++)                                                                                        \
-        ONE(e, 0);                                                                                                      \
-    FOR_SPAN(k, 0, t->span) {                                                                                           \
-        end += t->length;                                                                                               \
-        if (p->flags & STREAM) {                                                                                        \
-            for (; i + W <= end; i += W)                                                                                \
-                ALL(STREAMV, i, k);                                                                                     \
-        } else {                                                                                                        \
-            for (; i + W <= end; i += W)                                                                                \
-                ALL(STOREV, i, k);                                                                                      \
-        }                                                                                                               \
-        if (i < end && k + 1 < t->span) {                                                                               \
-            if (p->flags & STREAM)                                                                                      \
-                SPLIT(STREAMV, i, k, end - i);                                                                          \
-            else                                                                                                        \
-                SPLIT(STOREV, i, k, end - i);                                                                           \
-            i += W;                                                                                                     \
-        }                                                                                                               \
-        for (; i < end; i++)                                                                                            \
-            ONE(i, k);                                                                                                  \
-    }
-
-static void forward_stretch(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y)
+#else
+/* y, and dx and dz, of the vector at element i, of `valid` elements, with the factors of its elements: what is not plain goes this way. */
+#if !PLAIN
+INLINE void forward_vector(const problem *p, ulong i, uint valid, vec m, vec c, vec a, vec b, global const xreal *x,
+                           global yreal *y FORWARD_MORE)
 {
-#define ONE(i, k)          y[i] = NORMALIZED(x[i], float, f[k])
-#define ALL(STORE, i, k)   STORE(NORMALIZED(LOADV(x + (i)), vec, f[k]), y + (i))
-#define SPLIT(STORE, i, k, first)                                                                                       \
-    STORE(((LOADV(x + (i)) - BOTH(f[k].m, f[(k) + 1].m, first)) - BOTH(f[k].c, f[(k) + 1].c, first)) *                  \
-                  BOTH(f[k].a, f[(k) + 1].a, first) +                                                                   \
-              BOTH(f[k].b, f[(k) + 1].b, first),                                                                        \
-          y + (i))
-    STRETCH(y, ONE, ALL, SPLIT)
-#undef ONE
-#undef ALL
-#undef SPLIT
-}
-
-static void backward_stretch(const problem *p, const tile *t, const backward_factors *b, global const float *x,
-                             global const float *dy, global float *dx)
-{
-#define ONE(i, k)          dx[i] = GRADIENT(dy[i], x[i], float, b[k])
-#define ALL(STORE, i, k)   STORE(GRADIENT(LOADV(dy + (i)), LOADV(x + (i)), vec, b[k]), dx + (i))
-#define SPLIT(STORE, i, k, first)                                                                                       \
-    STORE(LOADV(dy + (i)) * BOTH(b[k].f, b[(k) + 1].f, first) +                                                         \
-              (((LOADV(x + (i)) - BOTH(b[k].m, b[(k) + 1].m, first)) - BOTH(b[k].c, b[(k) + 1].c, first)) *             \
-                   BOTH(b[k].q, b[(k) + 1].q, first) +                                                                  \
-               BOTH(b[k].r, b[(k) + 1].r, first)),                                                                      \
-          dx + (i))
-    STRETCH(dx, ONE, ALL, SPLIT)
-#undef ONE
-#undef ALL
-#undef SPLIT
+    vec t = ((load_x(x + i, valid, m) - m) - c) * a + b;
+#if RES == 1
+    t += load_x(z + i, valid, (vec)(0.0f));
+#endif
+    store_y(y + i, valid, ACTIVATED(p, t));
 }
 #endif
 
+INLINE void backward_vector(const problem *p, ulong i, uint valid, const backward_factors *b, global const breal *x,
+                            global const yreal *dy, global xreal *dx BACKWARD_MORE)
+{
+#if FROM_Y
+    vec g = load_y(dy + i, valid, (vec)(0.0f)), d = (vec)(0.0f);
+    if (READS_Y(p)) {
+        vec v = load_y(y + i, valid, (vec)(0.0f));
+        g = ACT_GRADIENT(p, v, g);
+        if (p->flags & HAS_X)
+            d = UNDONE(p, v, load_x(z + i, valid, (vec)(0.0f)), (vec)(b->b), (vec)(b->a));
+    }
+#else
+    vec m = (vec)(b->m), g = load_y(dy + i, valid, (vec)(0.0f));
+    vec d = ((p->flags & HAS_X ? load_x(x + i, valid, m) : m) - m) - (vec)(b->c);
+#if ACT
+#define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+    g = DY_OF(p, g, d, (vec)(b->f), (vec)(b->b), LOAD_X, LOAD_Y);
+#undef LOAD_X
+#undef LOAD_Y
+#endif
+#endif
+    vec out = g * (vec)(b->f);
+    if (!(p->flags & FROZEN))
+        out += d * (vec)(b->q) + (vec)(b->r);
+    if (p->flags & ADD_DX)
+        out += load_x(dx + i, valid, (vec)(0.0f));
+    if (p->flags & WRITE_DX)
+        store_x(dx + i, valid, out);
+#if RES == 1
+    if (p->flags & ADD_DZ)
+        g += load_x(dz + i, valid, (vec)(0.0f));
+    if (p->flags & WRITE_DZ)
+        store_x(dz + i, valid, g);
+#endif
+}
+#endif
+
+#if defined(CLNORM_SEGMENTS) && !defined(CLNORM_ROWS)
+#if PLAIN
 /* The work-items along a run share it; y may be x. */
 static void forward_run(const problem *p, const tile *t, forward_factors f, global const float *x, global float *y)
 {
@@ -1426,39 +2046,77 @@ static void backward_run(const problem *p, const tile *t, backward_factors b, gl
         dx[i] = GRADIENT(dy[i], x[i], float, b);
 }
 
+#endif
+
+/* Calls VECTOR(element, valid) for this work-item's vectors of a run that begins at element `at`. */
+#define FOR_RUN(t, at, VECTOR)                                                                                          \
+    for (uint j = 0; j < (t)->vectors; j++)                                                                             \
+        VECTOR((at) + (t)->start + j * (t)->step, W);                                                                   \
+    if ((t)->tail > 0)                                                                                                  \
+        VECTOR((at) + (t)->length - (t)->tail, (t)->tail);
+
 /* The runs of a tile, neighbours in memory one after another. */
-INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
-                         global const float *weight, global const float *bias)
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const xreal *x, global yreal *y,
+                         global const float *weight, global const float *bias FORWARD_MORE)
 {
+#if CHAINED
+    if (t->length >= W) {
+        writer w = writer_of(p, t, x, x, y);
+        w.f = f;
+        forward_rest(&w);
+        return;
+    }
+#endif
     for (ulong run = 0; run < t->runs; run++) {
         ulong at = t->at + run * t->stride;
-#if WG == 1 && W > 1
-        if (t->length >= W) {
-            forward_stretch(p, t, f, x + at, y + at);
-            continue;
+#if !PLAIN
+#define VECTOR(i, valid)                                                                                                \
+    forward_vector(p, i, valid, (vec)(f[k].m), (vec)(f[k].c), (vec)(f[k].a), (vec)(f[k].b), x, y FORWARD_MORE_PASSED)
+        FOR_SPAN(k, 0, t->span) {
+            FOR_RUN(t, at + k * t->next, VECTOR)
         }
-#endif
+#undef VECTOR
+#else
         FOR_SPAN(k, 0, t->span)
             forward_run(p, t, f[k], x + at + k * t->next, y + at + k * t->next);
+#endif
     }
 }
 
-INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const float *x,
-                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
+INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const breal *x,
+                          global const yreal *dy, global xreal *dx, global const float *weight, global float *gathered BACKWARD_MORE)
 {
+#if CHAINED
+    if (t->length >= W && !(p->flags & ADD_DX)) {
+        writer w = writer_of(p, t, x, dy, dx);
+        w.b = b;
+        backward_rest(&w);
+        return;
+    }
+#endif
     for (ulong run = 0; run < t->runs; run++) {
         ulong at = t->at + run * t->stride;
-#if WG == 1 && W > 1
-        if (t->length >= W) {
-            backward_stretch(p, t, b, x + at, dy + at, dx + at);
+        if (!PLAIN || p->flags & ADD_DX) {
+#define VECTOR(i, valid) backward_vector(p, i, valid, &b[k], x, dy, dx BACKWARD_MORE_PASSED)
+            FOR_SPAN(k, 0, t->span) {
+                FOR_RUN(t, at + k * t->next, VECTOR)
+            }
+#undef VECTOR
             continue;
         }
-#endif
+#if PLAIN
         FOR_SPAN(k, 0, t->span)
             backward_run(p, t, b[k], x + at + k * t->next, dy + at + k * t->next, dx + at + k * t->next);
+#endif
     }
 }
-#else
+#elif defined(CLNORM_COLUMNS)
+#if PLAIN
+/* Rows that are written together by a work-item that is alone, so that factors stay in registers for so long: where those of a row fill
+ * half of the nearest cache and more. Of narrower tiles they were not faster together. */
+#define TOGETHER 4u
+#define WRITES_TOGETHER(t, row) (UNROLL && (t)->full > SPAN / 2 && (t)->full == (t)->span && (t)->runs - (row) >= TOGETHER)
+
 /* Stores past the cache need vectors that are aligned in every row. */
 static int may_stream(const problem *p, const tile *t, global const float *y)
 {
@@ -1467,15 +2125,38 @@ static int may_stream(const problem *p, const tile *t, global const float *y)
 
 #define NORMALIZED(x, f)  ((((x) - (f).m) - (f).c) * (f).a + (f).b)
 #define GRADIENT(g, x, b) ((g) * (b).f + ((((x) - (b).m) - (b).c) * (b).q + (b).r))
+#endif
 
 /* The rows of a tile; y may be x. */
-INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const float *x, global float *y,
-                         global const float *weight, global const float *bias)
+INLINE void forward_tile(const problem *p, const tile *t, const forward_factors *f, global const xreal *x, global yreal *y,
+                         global const float *weight, global const float *bias FORWARD_MORE)
 {
-    int stream = may_stream(p, t, y);
+#if !PLAIN
     for (ulong row = 0; row < t->runs; row++) {
+        ulong at = t->at + row * t->stride;
+        FOR_SPAN(k, 0, t->full)
+            forward_vector(p, at + k * t->step, W, f[k].m, f[k].c, f[k].a, f[k].b, x, y FORWARD_MORE_PASSED);
+        FOR_SPAN(k, t->full, t->span)
+            forward_vector(p, at + k * t->step, valid_of(p, t, k), f[k].m, f[k].c, f[k].a, f[k].b, x, y FORWARD_MORE_PASSED);
+    }
+#else
+    int stream = may_stream(p, t, y);
+    for (ulong row = 0, rows; row < t->runs; row += rows) {
         global const float *from = x + t->at + row * t->stride;
         global float *to = y + t->at + row * t->stride;
+        rows = 1;
+        if (stream && WRITES_TOGETHER(t, row)) {
+            rows = TOGETHER;
+            FOR_SPAN(k, 0, t->full) {
+                forward_factors own = f[k];
+                for (uint r = 0; r < TOGETHER; r++) {
+                    ulong i = r * t->stride + k * t->step;
+                    PREFETCH(from + i + t->ahead);
+                    STREAMV(NORMALIZED(LOADV(from + i), own), to + i);
+                }
+            }
+            continue;
+        }
         if (stream) {
             FOR_SPAN(k, 0, t->full)
                 STREAMV(NORMALIZED(LOADV(from + k * t->step), f[k]), to + k * t->step);
@@ -1488,17 +2169,43 @@ INLINE void forward_tile(const problem *p, const tile *t, const forward_factors 
             store(to + k * t->step, valid, NORMALIZED(load(from + k * t->step, valid, (vec)(0.0f)), f[k]));
         }
     }
+#endif
 }
 
 /* Likewise; dx may be dy. */
-INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const float *x,
-                          global const float *dy, global float *dx, global const float *weight, global float *gathered)
+INLINE void backward_tile(const problem *p, const tile *t, const backward_factors *b, global const breal *x,
+                          global const yreal *dy, global xreal *dx, global const float *weight, global float *gathered BACKWARD_MORE)
 {
+    if (!PLAIN || p->flags & ADD_DX) {
+        for (ulong row = 0; row < t->runs; row++) {
+            ulong at = t->at + row * t->stride;
+            FOR_SPAN(k, 0, t->full)
+                backward_vector(p, at + k * t->step, W, &b[k], x, dy, dx BACKWARD_MORE_PASSED);
+            FOR_SPAN(k, t->full, t->span)
+                backward_vector(p, at + k * t->step, valid_of(p, t, k), &b[k], x, dy, dx BACKWARD_MORE_PASSED);
+        }
+        return;
+    }
+#if PLAIN
     int stream = may_stream(p, t, dx);
-    for (ulong row = 0; row < t->runs; row++) {
+    for (ulong row = 0, rows; row < t->runs; row += rows) {
         ulong at = t->at + row * t->stride;
         global const float *v = x + at, *g = dy + at;
         global float *to = dx + at;
+        rows = 1;
+        if (stream && WRITES_TOGETHER(t, row)) {
+            rows = TOGETHER;
+            FOR_SPAN(k, 0, t->full) {
+                backward_factors own = b[k];
+                for (uint r = 0; r < TOGETHER; r++) {
+                    ulong i = r * t->stride + k * t->step;
+                    PREFETCH(g + i + t->ahead);
+                    PREFETCH(v + i + t->ahead);
+                    STREAMV(GRADIENT(LOADV(g + i), LOADV(v + i), own), to + i);
+                }
+            }
+            continue;
+        }
         if (stream) {
             FOR_SPAN(k, 0, t->full)
                 STREAMV(GRADIENT(LOADV(g + k * t->step), LOADV(v + k * t->step), b[k]), to + k * t->step);
@@ -1512,15 +2219,17 @@ INLINE void backward_tile(const problem *p, const tile *t, const backward_factor
                   GRADIENT(load(g + k * t->step, valid, (vec)(0.0f)), load(v + k * t->step, valid, (vec)(0.0f)), b[k]));
         }
     }
+#endif
 }
 #endif
 
 /* forward_apply: y = ((x − m) − c)·a + b with a = rstd·weight. Reads x, writes y: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply)(
-    problem arguments, global const float *x, global float *y, global const float *mean, global const float *resid,
-    global const float *scale, global const float *weight, global const float *bias)
+    problem arguments, global const xreal *x, global yreal *y, global const float *mean, global const float *resid,
+    global const float *scale, global const float *weight, global const float *bias FORWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_FORWARD_MORE;
     x += p.x;
     y += p.out;
     uint part;
@@ -1533,48 +2242,75 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply
             source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
             f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
         }
-        forward_tile(&p, &t, f, x, y, weight, bias);
+        forward_tile(&p, &t, f, x, y, weight, bias FORWARD_MORE_PASSED);
         if (passes > 1)
             t = rest_of(&p);
     }
 }
 
+/* What forward normalizes. */
+#if RES == 2
+#define NORMED sum
+#else
+#define NORMED x
+#endif
+
 /* forward_fused: statistics, finish and apply of whole groups, one work-group after another. Reads x from memory once if a work-group's
  * groups stay in the cache, and writes y: 8 bytes an element, and 4 that the cache serves. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_fused)(
-    problem arguments, global const float *x, global float *y, global float *statistics, global float *state,
-    global float *mean, global float *var, global float *rstd, global const float *weight, global const float *bias)
+    problem arguments, global const xreal *x, global yreal *y, global float *statistics, global float *state,
+    global float *mean, global float *var, global float *rstd, global const float *weight, global const float *bias FORWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_FORWARD_MORE;
     local moments scratch[WG];
     x += p.x;
     y += p.out;
     uint blocks = (uint)get_num_groups(0), block = (uint)get_group_id(0);
     ulong turns = divide_up(p.tiles, WG / TEAM(&p)), last = cut(turns, block + 1, blocks);
     uint owners = p.span / (uint)p.merged;
+    forward_factors f[SPAN];
+#if CHAINED
+    writer written; /* the tile before, as far as it is */
+    written.runs = 0;
+#endif
     for (ulong turn = cut(turns, block, blocks); turn < last; turn++) {
-        tile t = tile_of(&p, team_tile(&p, turn), 0), whole = merge_tile(&p, &t);
+        tile t = tile_of(&p, team_tile(&p, turn), 0);
+        LOOK_AHEAD(&t, 1, x, x);
+        tile whole = merge_tile(&p, &t);
         moments total[SPAN];
         source s[SPAN];
-        forward_factors f[SPAN];
-        moments_of(&p, &whole, owners, x, total);
+        moments_of(&p, &whole, owners, x, total, BESIDE FORWARD_MORE_PASSED);
         FOR_SPAN(k, 0, owners) {
-            moments sum = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
+            moments all = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &whole, k);
             s[k].m = s[k].c = s[k].rstd = (acc)(0.0f);
             if (PLACE(&p) < MERGED(&p) && valid > 0)
-                s[k] = forward_finish(&p, group_of(&whole, k), valid, sum, statistics, state, mean, var, rstd);
+                s[k] = forward_finish(&p, group_of(&whole, k), valid, all, statistics, state, mean, var, rstd);
             s[k].m = share(&p, s[k].m, MERGED(&p), (local acc *)scratch);
             s[k].c = share(&p, s[k].c, MERGED(&p), (local acc *)scratch);
             s[k].rstd = share(&p, s[k].rstd, MERGED(&p), (local acc *)scratch);
         }
+#if CHAINED
+        forward_rest(&written);
+#endif
         FOR_PIECES(first, t.span) {
             tile piece = piece_of(&t, first);
             FOR_SPAN(k, 0, piece.span)
                 f[k] = fold_forward(&p, group_of(&piece, k), valid_of(&p, &piece, k), s[OWNER(&p, first + k)], weight, bias);
-            forward_tile(&p, &piece, f, x, y, weight, bias);
+#if CHAINED
+            if (chains(&p, W)) {
+                written = writer_of(&p, &piece, x, x, y);
+                written.f = f;
+                continue;
+            }
+#endif
+            forward_tile(&p, &piece, f, NORMED, y, weight, bias FORWARD_MORE_PASSED);
         }
     }
+#if CHAINED
+    forward_rest(&written);
+#endif
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------------- */
@@ -1596,39 +2332,114 @@ INLINE void add_dots(vec g, vec x, vec m, vec c, vec *a, vec *b)
 #define WEIGHED_TAIL(p, g, weight, n, tail)  (g)
 #endif
 
-/* weight: of the first element of the part. */
-INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global const float *x, global const float *dy,
-                          global const float *weight, source s)
+/* Of the vector at an element of the run; and of its tail. */
+#if FROM_Y
+#ifdef CLNORM_ROWS
+#define UNDO(read)   (p->flags & HAS_WEIGHT ? RECIPROCAL(read(weight), vec) * a0 : a0)
+#define OFFSET(read) (p->flags & HAS_BIAS ? read(bias) : b0)
+#else
+#define UNDO(read)   a0
+#define OFFSET(read) b0
+#endif
+#define RUN_W(from)  LOADV(from + j)
+#define TAIL_Y(from) load_tail_y(from + at.at, t->length, t->tail, (vec)(0.0f))
+#define TAIL_W(from) load_tail(from, t->length, t->tail, (vec)(0.0f))
+#define ADD_DOTS(index)                                                                                                 \
+    do {                                                                                                                \
+        uint j = (index);                                                                                               \
+        ulong e = at.at + j;                                                                                            \
+        vec g = LOADY(dy + e), d = (vec)(0.0f);                                                                         \
+        if (READS_Y(p)) {                                                                                  \
+            vec v = LOADY(y + e);                                                                                       \
+            g = ACT_GRADIENT(p, v, g);                                                                                  \
+            if (p->flags & HAS_X)                                                                                       \
+                d = UNDONE(p, v, LOADX(z + e), OFFSET(RUN_W), UNDO(RUN_W));                                             \
+        }                                                                                                               \
+        add_dots(WEIGHED(p, g, weight + j), d, (vec)(0.0f), (vec)(0.0f), &a, &b);                                       \
+    } while (0)
+#define ADD_TAIL_DOTS                                                                                                   \
+    do {                                                                                                                \
+        vec g = TAIL_Y(dy), d = (vec)(0.0f);                                                                            \
+        if (READS_Y(p)) {                                                                                  \
+            vec v = TAIL_Y(y);                                                                                          \
+            g = ACT_GRADIENT(p, v, g);                                                                                  \
+            if (p->flags & HAS_X)                                                                                       \
+                d = UNDONE(p, v, load_tail_x(z + at.at, t->length, t->tail, (vec)(0.0f)), OFFSET(TAIL_W), UNDO(TAIL_W)); \
+        }                                                                                                               \
+        add_dots(WEIGHED_TAIL(p, g, weight, t->length, t->tail), d, (vec)(0.0f), (vec)(0.0f), &a, &b);                  \
+    } while (0)
+#elif ACT
+#ifdef CLNORM_ROWS
+#define FACTOR(read) (p->flags & HAS_WEIGHT ? a0 * read(weight) : a0)
+#define OFFSET(read) (p->flags & HAS_BIAS ? read(bias) : b0)
+#else
+#define FACTOR(read) a0
+#define OFFSET(read) b0
+#endif
+#define RUN_X(from)  LOADX(from + e)
+#define RUN_Y(from)  LOADY(from + e)
+#define RUN_W(from)  LOADV(from + j)
+#define TAIL_X(from) load_tail_x(from + at.at, t->length, t->tail, (vec)(0.0f))
+#define TAIL_Y(from) load_tail_y(from + at.at, t->length, t->tail, (vec)(0.0f))
+#define TAIL_W(from) load_tail(from, t->length, t->tail, (vec)(0.0f))
+#define ADD_DOTS(index)                                                                                                 \
+    do {                                                                                                                \
+        uint j = (index);                                                                                               \
+        ulong e = at.at + j;                                                                                            \
+        vec v = X_IF_THERE(p, LOADX(x + e), m);                                                                         \
+        vec g = DY_OF(p, LOADY(dy + e), (v - m) - c, FACTOR(RUN_W), OFFSET(RUN_W), RUN_X, RUN_Y);                       \
+        add_dots(WEIGHED(p, g, weight + j), v, m, c, &a, &b);                                                           \
+    } while (0)
+#define ADD_TAIL_DOTS                                                                                                   \
+    do {                                                                                                                \
+        vec v = X_IF_THERE(p, load_tail_x(x + at.at, t->length, t->tail, m), m);                                        \
+        vec g = DY_OF(p, TAIL_Y(dy), (v - m) - c, FACTOR(TAIL_W), OFFSET(TAIL_W), TAIL_X, TAIL_Y);                      \
+        add_dots(WEIGHED_TAIL(p, g, weight, t->length, t->tail), v, m, c, &a, &b);                     \
+    } while (0)
+#else
+#define ADD_DOTS(j)                                                                                                     \
+    add_dots(WEIGHED(p, LOADY(dy + at.at + (j)), weight + (j)), X_IF_THERE(p, LOADX(x + at.at + (j)), m), m, c, &a, &b)
+#define ADD_TAIL_DOTS                                                                                                   \
+    add_dots(WEIGHED_TAIL(p, load_tail_y(dy + at.at, t->length, t->tail, (vec)(0.0f)), weight, t->length, t->tail),     \
+             X_IF_THERE(p, load_tail_x(x + at.at, t->length, t->tail, m), m), m, c, &a, &b)
+#endif
+
+/* weight, bias: of the first element of the part. */
+INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global const breal *x, global const yreal *dy,
+                          global const float *weight, source s, writer *beside BACKWARD_MORE)
 {
     dots sum = dots_none();
+#if !FROM_Y
     vec m = (vec)(s.m), c = (vec)(s.c);
+#endif
+#if ACT || FROM_Y
+    vec a0 = (vec)(s.a), b0 = (vec)(s.b);
+#endif
     while (at.runs > 0) {
         vec a1 = (vec)(0.0f), b1 = (vec)(0.0f);
         for (uint k1 = 0; k1 < CHAINS && at.runs > 0; k1++) {
             vec a = (vec)(0.0f), b = (vec)(0.0f);
             uint i = t->start + at.vector * t->step;
-            ulong from = at.at + i;
             int ends;
             uint vectors = chain_of(t, &at, &ends);
             if (UNROLL && vectors == CHAIN) {
                 for (uint k = 0; k < CHAIN; k++) {
-                    PREFETCH(dy + from + k * t->step + t->ahead);
-                    PREFETCH(x + from + k * t->step + t->ahead);
-                    add_dots(WEIGHED(p, LOADV(dy + from + k * t->step), weight + i + k * t->step), LOADV(x + from + k * t->step), m, c,
-                             &a, &b);
+                    PREFETCH(dy + at.at + i + k * t->step + t->ahead);
+                    PREFETCH(x + at.at + i + k * t->step + t->ahead);
+                    ADD_DOTS(i + k * t->step);
                 }
             } else {
                 for (uint k = 0; k < vectors; k++) {
-                    PREFETCH(dy + from + k * t->step + t->ahead);
-                    PREFETCH(x + from + k * t->step + t->ahead);
-                    add_dots(WEIGHED(p, LOADV(dy + from + k * t->step), weight + i + k * t->step), LOADV(x + from + k * t->step), m, c,
-                             &a, &b);
+                    PREFETCH(dy + at.at + i + k * t->step + t->ahead);
+                    PREFETCH(x + at.at + i + k * t->step + t->ahead);
+                    ADD_DOTS(i + k * t->step);
                 }
             }
             if (ends && t->tail > 0)
-                add_dots(WEIGHED_TAIL(p, load_tail(dy + at.at, t->length, t->tail, (vec)(0.0f)), weight, t->length, t->tail),
-                         load_tail(x + at.at, t->length, t->tail, m), m, c, &a, &b);
+                ADD_TAIL_DOTS;
             chain_done(t, &at, vectors, ends);
+            if (beside)
+                backward_step(beside);
             a1 += a;
             b1 += b;
         }
@@ -1640,56 +2451,83 @@ INLINE dots dots_of_group(const problem *p, const tile *t, cursor at, global con
 
 #ifdef CLNORM_ROWS
 #define WEIGHTS_OF(p, t, k, weight) ((weight) + (p)->weight + weights_at(p, t, group_of(t, k)))
+#define BIASES_OF(p, t, k, bias)    ((bias) + (p)->bias + weights_at(p, t, group_of(t, k)))
 #else
 #define WEIGHTS_OF(p, t, k, weight) (weight)
+#define BIASES_OF(p, t, k, bias)    (bias)
+#endif
+#if ACT || RES || FROM_Y
+#define GROUP_MORE_PASSED(p, t, k) , y, BIASES_OF(p, t, k, bias), z, dz
+#else
+#define GROUP_MORE_PASSED(p, t, k)
 #endif
 
-INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy,
-                    global const float *weight, const source *s, dots *total)
+INLINE void dots_of(const problem *p, const tile *t, global const breal *x, global const yreal *dy,
+                    global const float *weight, const source *s, dots *total, writer *beside BACKWARD_MORE)
 {
     FOR_SPAN(k, 0, p->span)
-        total[k] = k < t->span ? dots_of_group(p, t, cursor_of(t, k), x, dy, WEIGHTS_OF(p, t, k, weight), s[k]) : dots_none();
+        total[k] = k < t->span ? dots_of_group(p, t, cursor_of(t, k), x, dy, WEIGHTS_OF(p, t, k, weight),
+                                               s[k], beside GROUP_MORE_PASSED(p, t, k))
+                               : dots_none();
 }
 #else
-INLINE void add_row_dots(global const float *x, global const float *dy, ulong stride, uint rows, uint valid, source s,
-                         acc *a_out, acc *b_out)
+INLINE void add_row_dots(const problem *p, ulong at, global const breal *x, global const yreal *dy, ulong stride, uint rows,
+                         uint valid, source s, acc *a_out, acc *b_out BACKWARD_MORE)
 {
     acc a = (acc)(0.0f), b = (acc)(0.0f);
     for (uint r = 0; r < rows; r++) {
-        acc g = load(dy + r * stride, valid, (vec)(0.0f));
+        ulong i = at + r * stride;
+#if FROM_Y
+        acc g = load_y(dy + i, valid, (vec)(0.0f)), d = (acc)(0.0f);
+        if (READS_Y(p)) {
+            acc v = load_y(y + i, valid, (vec)(0.0f));
+            g = ACT_GRADIENT(p, v, g);
+            if (p->flags & HAS_X)
+                d = UNDONE(p, v, load_x(z + i, valid, (vec)(0.0f)), s.b, s.a);
+        }
+#else
+        acc g = load_y(dy + i, valid, (vec)(0.0f)), d = (X_IF_THERE(p, load_x(x + i, valid, s.m), s.m) - s.m) - s.c;
+#if ACT
+#define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+        g = DY_OF(p, g, d, s.a, s.b, LOAD_X, LOAD_Y);
+#undef LOAD_X
+#undef LOAD_Y
+#endif
+#endif
         a += g;
-        b += g * ((load(x + r * stride, valid, s.m) - s.m) - s.c);
+        b += g * d;
     }
     *a_out += a;
     *b_out += b;
 }
 
-INLINE void dots_of(const problem *p, const tile *t, global const float *x, global const float *dy,
-                    global const float *weight, const source *s, dots *total)
+INLINE void dots_of(const problem *p, const tile *t, global const breal *x, global const yreal *dy,
+                    global const float *weight, const source *s, dots *total, writer *beside BACKWARD_MORE)
 {
-    acc a1[SPAN], b1[SPAN], a[SPAN], b[SPAN];
+    acc a1[SPAN], b1[SPAN];
     FOR_SPAN(k, 0, p->span) {
         total[k] = dots_none();
-        a1[k] = b1[k] = a[k] = b[k] = (acc)(0.0f);
+        a1[k] = b1[k] = (acc)(0.0f);
     }
     for (ulong row = 0; row < t->runs;) {
-        uint n = (uint)min(t->runs - row, (ulong)AT_ONCE);
+        uint n = (uint)min(t->runs - row, (ulong)CHAIN);
         ulong at = t->at + row * t->stride;
-        if (UNROLL && n == AT_ONCE) {
+        if (UNROLL && n == CHAIN) {
+            fetches f = fetches_of(t);
             FOR_SPAN(k, 0, t->full) {
-                PREFETCH(x + at + k * t->step + t->ahead);
-                PREFETCH(dy + at + k * t->step + t->ahead);
-                add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, AT_ONCE, W, s[k], &a[k], &b[k]);
+                FETCH_CHAIN(&f, x + at);
+                FETCH_CHAIN(&f, dy + at);
+                fetched_chain(&f);
+                add_row_dots(p, at + k * t->step, x, dy, t->stride, CHAIN, W, s[k], &a1[k], &b1[k] BACKWARD_MORE_PASSED);
             }
         } else {
             FOR_SPAN(k, 0, t->full)
-                add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, n, W, s[k], &a[k], &b[k]);
+                add_row_dots(p, at + k * t->step, x, dy, t->stride, n, W, s[k], &a1[k], &b1[k] BACKWARD_MORE_PASSED);
         }
         FOR_SPAN(k, t->full, t->span)
-            add_row_dots(x + at + k * t->step, dy + at + k * t->step, t->stride, n, valid_of(p, t, k), s[k], &a[k], &b[k]);
+            add_row_dots(p, at + k * t->step, x, dy, t->stride, n, valid_of(p, t, k), s[k], &a1[k], &b1[k] BACKWARD_MORE_PASSED);
         row += n;
-        if (row % CHAIN == 0 || row == t->runs)
-            carry(0, t->span, a, b, a1, b1);
         if (row % (CHAIN * CHAINS) == 0 || row == t->runs) {
             FOR_SPAN(k, 0, t->span) {
                 total[k].dy = pair_add(total[k].dy, a1[k]);
@@ -1713,10 +2551,11 @@ static void put_dots(global float *out, ulong plane, uint valid, dots sum)
 /* backward_reduce: Σdy and Σ dy·((x − m) − c) of each part → partials f32[parts][4][groups], two pairs; rows: of weight·dy.
  * Reads x and dy once: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_reduce)(
-    problem arguments, global const float *x, global const float *dy, global const float *mean, global const float *resid,
-    global const float *scale, global const float *weight, global float *partials)
+    problem arguments, global const breal *x, global const yreal *dy, global const float *mean, global const float *resid,
+    global const float *scale, global const float *weight, global float *partials BACKWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_BACKWARD_MORE;
     local dots scratch[WG];
     uint part;
     ulong id = tile_id(&p, get_group_id(0), &part), planes = p.partials + (ulong)part * DOTS_PLANES * p.plane;
@@ -1727,9 +2566,9 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_redu
         FOR_SPAN(k, 0, p.span) {
             uint valid = valid_of(&p, &t, k);
             if (valid > 0)
-                s[k] = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
+                s[k] = WITH_FACTORS(&p, group_of(&t, k), valid, source_of(&p, group_of(&t, k), valid, mean, resid, scale));
         }
-        dots_of(&p, &t, x + p.x, dy + p.dy, weight, s, total);
+        dots_of(&p, &t, x + p.x, dy + p.dy, weight, s, total, 0 BACKWARD_MORE_PASSED);
         FOR_SPAN(k, 0, p.span) {
             dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &t, k);
@@ -1756,10 +2595,11 @@ static sums sums_of(const problem *p, ulong g, uint valid, global const float *i
 
 /* backward_apply: dx from dy, x and the sums. Reads x and dy, writes dx: 12 bytes an element; FROZEN: x is not read, 8 bytes. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_apply)(
-    problem arguments, global const float *x, global const float *dy, global float *dx, global const float *mean,
-    global const float *resid, global const float *scale, global const float *weight, global const float *sums_in)
+    problem arguments, global const breal *x, global const yreal *dy, global xreal *dx, global const float *mean,
+    global const float *resid, global const float *scale, global const float *weight, global const float *sums_in BACKWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_BACKWARD_MORE;
     KEEP(b);
     x += p.x;
     dy += p.dy;
@@ -1768,7 +2608,8 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
     ulong id = tile_id(&p, get_num_groups(0) - 1 - get_group_id(0), &part);
     tile t = tile_of(&p, id, part);
     for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
-        if (p.flags & FROZEN) {
+#if PLAIN
+        if ((p.flags & FROZEN) && !(p.flags & ADD_DX)) {
             forward_factors f[SPAN];
             FOR_SPAN(k, 0, t.span) {
                 uint valid = valid_of(&p, &t, k);
@@ -1776,17 +2617,22 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
                 f[k] = fold_frozen(&p, group_of(&t, k), valid, s, weight);
             }
             forward_tile(&p, &t, f, dy, dx, weight, weight);
-        } else {
+        } else
+#endif
+        {
             FOR_SPAN(k, 0, t.span) {
                 uint valid = valid_of(&p, &t, k);
-                acc count;
+                acc count = (acc)(1.0f);
                 source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
-                sums d = sums_of(&p, group_of(&t, k), valid, sums_in, &count);
+                sums d;
+                d.dy = d.dyx = (acc)(0.0f);
+                if (!(p.flags & FROZEN))
+                    d = sums_of(&p, group_of(&t, k), valid, sums_in, &count);
                 if (IS_KEEPER(&p))
-                    b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight);
+                    b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight BIAS_MORE_PASSED);
             }
             WAIT_FOR_KEEPER;
-            backward_tile(&p, &t, b, x, dy, dx, weight, dx);
+            backward_tile(&p, &t, b, x, dy, dx, weight, (global float *)dx BACKWARD_MORE_PASSED);
         }
         if (passes > 1)
             t = rest_of(&p);
@@ -1798,11 +2644,12 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
  * groups_backward_weights needs: segments: each group's sums → partials f32[1][4][groups]; rows: what each work-group's teams of
  * work-items found of each weight → partials f32[teams][4][weights]. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fused)(
-    problem arguments, global const float *x, global const float *dy, global float *dx, global const float *mean,
+    problem arguments, global const breal *x, global const yreal *dy, global xreal *dx, global const float *mean,
     global const float *resid, global const float *scale, global const float *weight, global float *sums_out,
-    global float *dweight, global float *dbias, global float *partials)
+    global float *dweight, global float *dbias, global float *partials BACKWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_BACKWARD_MORE;
     local dots scratch[WG];
     KEEP(b);
     x += p.x;
@@ -1826,23 +2673,30 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
             source s;
             dots sum = dots_none();
             if (k < t.span) {
-                s = source_of(&p, g, 1, mean, resid, scale);
-                sum = dots_of_group(&p, &t, cursor_of(&t, k), x, dy, WEIGHTS_OF(&p, &t, k, weight), s);
+                s = WITH_FACTORS(&p, g, 1, source_of(&p, g, 1, mean, resid, scale));
+                sum = dots_of_group(&p, &t, cursor_of(&t, k), x, dy, WEIGHTS_OF(&p, &t, k, weight),
+                                    s, 0 GROUP_MORE_PASSED(&p, &t, k));
             }
             sum = dots_merge_work_group(&p, sum, MERGED(&p), scratch);
             if (IS_KEEPER(&p) && k < t.span) {
                 sums d = backward_finish(&p, g, 1, sum, s.rstd, sums_out, dweight, dbias);
-                b[k] = fold_backward(&p, g, 1, s, d, count.x + count.y, weight);
+                b[k] = fold_backward(&p, g, 1, s, d, count.x + count.y, weight BIAS_MORE_PASSED);
             }
         }
         WAIT_FOR_KEEPER;
-        backward_tile(&p, &t, b, x, dy, dx, weight, partials);
+        backward_tile(&p, &t, b, x, dy, dx, weight, partials BACKWARD_MORE_PASSED);
         WAIT_FOR_KEEPER;
     }
 #else
     uint owners = p.span / (uint)p.merged;
+#if CHAINED
+    writer written; /* the tile before, as far as it is */
+    written.runs = 0;
+#endif
     for (ulong turn = cut(turns, block, blocks); turn < last; turn++) {
-        tile t = tile_of(&p, team_tile(&p, turn), 0), whole = merge_tile(&p, &t);
+        tile t = tile_of(&p, team_tile(&p, turn), 0);
+        LOOK_AHEAD(&t, 2, x, dy);
+        tile whole = merge_tile(&p, &t);
         source own[SPAN], s[SPAN];
         dots all[SPAN], total[SPAN];
         sums d[SPAN];
@@ -1855,8 +2709,8 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
         FOR_PIECES(first, p.span) {
             tile piece = piece_of(&t, first);
             FOR_SPAN(k, 0, piece.span)
-                s[k] = own[OWNER(&p, first + k)];
-            dots_of(&p, &piece, x, dy, weight, s, total);
+                s[k] = WITH_FACTORS(&p, group_of(&piece, k), valid_of(&p, &piece, k), own[OWNER(&p, first + k)]);
+            dots_of(&p, &piece, x, dy, weight, s, total, BESIDE BACKWARD_MORE_PASSED);
             FOR_SPAN(k, 0, p.span) {
                 dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
                 uint valid = valid_of(&p, &piece, k);
@@ -1879,18 +2733,47 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
             d[k].dy = share(&p, d[k].dy, MERGED(&p), (local acc *)scratch);
             d[k].dyx = share(&p, d[k].dyx, MERGED(&p), (local acc *)scratch);
         }
+#if CHAINED
+        backward_rest(&written);
+#endif
         FOR_PIECES(first, t.span) {
             tile piece = piece_of(&t, first);
             FOR_SPAN(k, 0, piece.span) {
                 uint owner = OWNER(&p, first + k);
                 b[k] = fold_backward(&p, group_of(&piece, k), valid_of(&p, &piece, k), own[owner], d[owner],
-                                     (acc)(count.x + count.y), weight);
+                                     (acc)(count.x + count.y), weight BIAS_MORE_PASSED);
             }
-            backward_tile(&p, &piece, b, x, dy, dx, weight, partials);
+#if CHAINED
+            if (chains(&p, LONG_RUN)) {
+                written = writer_of(&p, &piece, x, dy, dx);
+                written.b = b;
+                continue;
+            }
+#endif
+            backward_tile(&p, &piece, b, x, dy, dx, weight, partials BACKWARD_MORE_PASSED);
         }
     }
+#if CHAINED
+    backward_rest(&written);
+#endif
 #endif
 }
+
+#if FROM_Y
+/* backward_found: tells whether a weight counts as 0. Reads 4 bytes a weight. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_found)(problem arguments, global const float *weight,
+                                                                                   global uint *found)
+{
+    const problem p = arguments;
+    uint zero = 0;
+    for (ulong i = get_global_id(0); i < p.weights; i += get_global_size(0)) {
+        float w = weight[p.weight + i];
+        zero |= w > -LEAST_WEIGHT && w < LEAST_WEIGHT;
+    }
+    if (zero)
+        atomic_or(found, p.found);
+}
+#endif
 
 #ifdef CLNORM_COLUMNS
 /* ---- rows: gradients of weights -------------------------------------------------------------------------------------- */
@@ -1928,8 +2811,9 @@ INLINE source source_of_rows(const problem *p, ulong row, ulong column, uint val
 }
 
 /* Σdy and Σ dy·x̂ of a tile. */
-INLINE void weights_of(const problem *p, const tile *t, global const float *x, global const float *dy,
-                       global const float *mean, global const float *resid, global const float *scale, dots *total)
+INLINE void weights_of(const problem *p, const tile *t, global const breal *x, global const yreal *dy,
+                       global const float *mean, global const float *resid, global const float *scale,
+                       global const float *weight, dots *total BACKWARD_MORE)
 {
     acc a1[SPAN], b1[SPAN], a[SPAN], b[SPAN];
     uint rows = place_of(p).rows;
@@ -1945,9 +2829,30 @@ INLINE void weights_of(const problem *p, const tile *t, global const float *x, g
             ulong i = at + k * t->step;
             if (k > 0 && p->cycle > 1)
                 s = source_of_rows(p, of, t->column + k * t->step, valid, mean, resid, scale);
-            acc g = load(dy + i, valid, (vec)(0.0f));
+#if FROM_Y
+            acc g = load_y(dy + i, valid, (vec)(0.0f)), d = (acc)(0.0f);
+            if (READS_Y(p)) {
+                acc v = load_y(y + i, valid, (vec)(0.0f));
+                ulong column = t->column + k * t->step;
+                g = ACT_GRADIENT(p, v, g);
+                if (p->flags & HAS_X)
+                    d = UNDONE(p, v, load_x(z + i, valid, (vec)(0.0f)), BIAS_OF(p, bias, column, valid),
+                               undo_of(p, column, valid, s.rstd, weight));
+            }
+#else
+            acc g = load_y(dy + i, valid, (vec)(0.0f)), d = (X_IF_THERE(p, load_x(x + i, valid, s.m), s.m) - s.m) - s.c;
+#if ACT
+            acc of_x = s.rstd * WEIGHT_OF(p, weight, t->column + k * t->step, valid);
+            acc offset = BIAS_OF(p, bias, t->column + k * t->step, valid);
+#define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+            g = DY_OF(p, g, d, of_x, offset, LOAD_X, LOAD_Y);
+#undef LOAD_X
+#undef LOAD_Y
+#endif
+#endif
             a[k] += g;
-            b[k] += g * ((load(x + i, valid, s.m) - s.m) - s.c) * s.rstd;
+            b[k] += g * d * s.rstd;
         }
         row++;
         if (row % CHAIN == 0 || row == t->runs)
@@ -1965,16 +2870,18 @@ INLINE void weights_of(const problem *p, const tile *t, global const float *x, g
 /* columns_backward_weights: Σdy and Σ dy·x̂ of each weight along rows, as columns of a matrix of `cycle` rows in one; x̂ is of each row's
  * statistics → partials f32[parts][4][weights], two pairs; of one part → dbias, dweight. Reads x and dy once: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void columns_backward_weights(
-    problem arguments, global const float *x, global const float *dy, global const float *mean, global const float *resid,
-    global const float *scale, global float *partials, global float *dweight, global float *dbias)
+    problem arguments, global const breal *x, global const yreal *dy, global const float *mean, global const float *resid,
+    global const float *scale, global const float *weight, global float *partials, global float *dweight,
+    global float *dbias BACKWARD_MORE)
 {
     const problem p = arguments;
+    OFFSET_BACKWARD_MORE;
     local dots scratch[WG];
     uint part;
     ulong id = tile_id(&p, get_group_id(0), &part);
     tile t = tile_of(&p, id, part);
     dots total[SPAN];
-    weights_of(&p, &t, x + p.x, dy + p.dy, mean, resid, scale, total);
+    weights_of(&p, &t, x + p.x, dy + p.dy, mean, resid, scale, weight, total BACKWARD_MORE_PASSED);
     FOR_SPAN(k, 0, p.span) {
         dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
         uint valid = valid_of(&p, &t, k);
@@ -1984,9 +2891,9 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void columns_backward_wei
         if (p.flags & WRITE_PARTIALS)
             put_dots(partials + p.partials + (ulong)part * DOTS_PLANES * p.weights + i, p.weights, valid, sum);
         if (p.flags & WRITE_DWEIGHT)
-            PUT(dweight + p.dweight + i, valid, pair_value(sum.dyd));
+            PUT_GRADIENT(&p, ADD_DWEIGHT, dweight + p.dweight + i, valid, pair_value(sum.dyd));
         if (p.flags & WRITE_DBIAS)
-            PUT(dbias + p.dbias + i, valid, pair_value(sum.dy));
+            PUT_GRADIENT(&p, ADD_DBIAS, dbias + p.dbias + i, valid, pair_value(sum.dy));
     }
 }
 #endif
@@ -2226,8 +3133,244 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_weig
     if (across > 0 || w >= p.weights)
         return;
     if (p.flags & WRITE_DWEIGHT)
-        dweight[p.dweight + w] = pair_value(t.dyd);
+        PUT_GRADIENT(&p, ADD_DWEIGHT, dweight + p.dweight + w, 1, pair_value(t.dyd));
     if (p.flags & WRITE_DBIAS)
-        dbias[p.dbias + w] = pair_value(t.dy);
+        PUT_GRADIENT(&p, ADD_DBIAS, dbias + p.dbias + w, 1, pair_value(t.dy));
 }
 #endif /* CLNORM_GROUPS */
+
+#ifdef CLNORM_DOUBLE
+/* ---- double backward ------------------------------------------------------------------------------------------------ */
+/* The gradient of the backward, by the formulas of <clnorm/clnorm.h>: two passes over memory, whatever the family, in work-groups of WG and
+ * without vectors. The problem's fields are here: z, out, dz: offsets of v_dx, g_x, g_dy; dweight, dbias, sums: of v_dweight, v_dbias,
+ * g_weight; sum: of the partials of g_weight. WEIGHTED_SUMS: rows, whose weights run along the groups; each has one weight else.
+ * With w, p, q = weight, v_dweight, v_dbias, v = v_dx and g = w·dy:
+ *     t = rstd·v + e·x̂ + f      g_dy = w·t + p·x̂ + q      g_x = rstd·((p + w·e)·dy + b·v + k·x̂ + h)
+ * where e, f, b, k, h are those of a group. */
+#define HAS_V          ADD_DX
+#define HAS_V_DWEIGHT  ADD_DWEIGHT
+#define HAS_V_DBIAS    ADD_DBIAS
+#define WRITE_G_X      WRITE_DX
+#define WRITE_G_DY     WRITE_DZ
+#define WRITE_G_WEIGHT WRITE_DWEIGHT
+
+#define SECOND_SUMS   7u
+#define SECOND_PLANES 14u /* of the partials, f32[parts][planes][groups], two a sum; the first part's become e, f, b, k, h */
+
+#define pair_merge pair_add_pair
+MERGE_WORK_GROUP(pair)
+
+static source source_at(const problem *p, ulong g, global const float *mean, global const float *resid,
+                        global const float *scale)
+{
+    source s;
+    float r = scale[p->scale + g];
+    s.m = mean[p->mean + g];
+    s.c = p->flags & HAS_RESID ? resid[p->resid + g] : 0.0f;
+    s.rstd = p->flags & SCALE_IS_VAR ? rstd_of(r, p->eps) : r;
+    return s;
+}
+
+/* A work-group's tile of `lanes` neighbouring groups (or weights), and its part of them; its work-items are `lanes` along the groups and
+ * the rest across a group's values. */
+typedef struct {
+    ulong group, part;
+    uint across, rows;
+} second_place;
+
+static second_place second_place_of(const problem *p)
+{
+    second_place l;
+    ulong id = get_group_id(0);
+    l.part = id / p->tiles;
+    l.group = id % p->tiles * p->lanes + (uint)get_local_id(0) % p->lanes;
+    l.across = (uint)get_local_id(0) / p->lanes;
+    l.rows = WG / p->lanes;
+    return l;
+}
+
+/* double_reduce: Σg, Σ g·x̂, Σv, Σ v·x̂, Σ g·v, Σ p·dy, Σ p·dy·x̂ of each part → partials; where a group has one weight, g = dy and p = 0.
+ * Reads x, dy and v_dx once: 12 bytes an element. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void double_reduce(
+    problem arguments, global const float *x, global const float *dy, global const float *v_dx, global const float *mean,
+    global const float *resid, global const float *scale, global const float *weight, global const float *v_dweight,
+    global float *partials)
+{
+    const problem p = arguments;
+    local pair scratch[WG];
+    second_place l = second_place_of(&p);
+    int has_w = (p.flags & WEIGHTED_SUMS) && (p.flags & HAS_WEIGHT), has_v = (p.flags & HAS_V) != 0;
+    int has_p = (p.flags & WEIGHTED_SUMS) && (p.flags & HAS_V_DWEIGHT);
+    pair total[SECOND_SUMS];
+    float a[SECOND_SUMS];
+    for (uint s = 0; s < SECOND_SUMS; s++)
+        total[s].hi = total[s].lo = a[s] = 0.0f;
+    if (l.group < p.groups) {
+        source from = source_at(&p, l.group, mean, resid, scale);
+        ulong value = cut(p.count, (uint)l.part, p.parts_outer) + l.across;
+        ulong last = cut(p.count, (uint)l.part + 1, p.parts_outer);
+        ulong o = value / p.inners, i = value % p.inners, step_o = l.rows / p.inners, step_i = l.rows % p.inners;
+        uint chain = 0;
+        for (; value < last; value += l.rows) {
+            ulong at = l.group * p.group_stride + o * p.outer_stride + i;
+            float d = dy[p.dy + at], v = has_v ? v_dx[p.z + at] : 0.0f;
+            float xhat = ((x[p.x + at] - from.m) - from.c) * from.rstd;
+            float g = has_w ? weight[p.weight + i] * d : d, pd = has_p ? v_dweight[p.dweight + i] * d : 0.0f;
+            a[0] += g;
+            a[1] += g * xhat;
+            a[2] += v;
+            a[3] += v * xhat;
+            a[4] += g * v;
+            a[5] += pd;
+            a[6] += pd * xhat;
+            chain++;
+            if (chain == CHAIN || value + l.rows >= last) {
+                for (uint s = 0; s < SECOND_SUMS; s++) {
+                    total[s] = pair_add(total[s], a[s]);
+                    a[s] = 0.0f;
+                }
+                chain = 0;
+            }
+            o += step_o;
+            i += step_i;
+            if (i >= p.inners) {
+                i -= p.inners;
+                o++;
+            }
+        }
+    }
+    for (uint s = 0; s < SECOND_SUMS; s++) { /* not unrolled: by index the sums would be in memory, so they move up */
+        pair sum = pair_merge_work_group(&p, total[0], p.lanes, scratch);
+        for (uint next = 1; next < SECOND_SUMS; next++)
+            total[next - 1] = total[next];
+        if (l.across == 0 && l.group < p.groups) {
+            global float *out = partials + p.partials + (l.part * SECOND_PLANES + 2 * s) * p.groups + l.group;
+            out[0] = sum.hi;
+            out[p.groups] = sum.lo;
+        }
+    }
+}
+
+/* double_finish: adds the parts of each group in their order → e, f, b, k, h, and g_weight where a group has one weight. Moves 56 bytes a
+ * part of a group. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void double_finish(
+    problem arguments, global const float *scale, global const float *weight, global const float *v_dweight,
+    global float *partials, global float *g_weight)
+{
+    const problem p = arguments;
+    ulong g = get_global_id(0);
+    if (g >= p.groups)
+        return;
+    global float *planes = partials + p.partials + g;
+    float sums[SECOND_SUMS], f[5], n = (float)p.count;
+    for (uint s = 0; s < SECOND_SUMS; s++) {
+        pair sum;
+        sum.hi = sum.lo = 0.0f;
+        for (ulong part = 0; part < p.parts_outer; part++) {
+            global const float *in = planes + (part * SECOND_PLANES + 2 * s) * p.groups;
+            pair more;
+            more.hi = in[0];
+            more.lo = in[p.groups];
+            sum = pair_add_pair(sum, more);
+        }
+        sums[s] = pair_value(sum);
+    }
+    float r = scale[p.scale + g];
+    float rstd = p.flags & SCALE_IS_VAR ? rstd_of(r, p.eps) : r;
+    int along = (p.flags & WEIGHTED_SUMS) != 0;
+    float w = !along && (p.flags & HAS_WEIGHT) ? weight[p.weight + g] : 1.0f;
+    float q = !along && (p.flags & HAS_V_DWEIGHT) ? v_dweight[p.dweight + g] : 0.0f;
+    float mean_dy = sums[0] / n, mean_dyx = sums[1] / n, mean_v = sums[2] / n, mean_vx = sums[3] / n;
+    float mean_g = w * mean_dy, mean_gx = w * mean_dyx, mean_gv = w * (sums[4] / n);
+    float mean_p = along ? sums[5] / n : q * mean_dy, mean_px = along ? sums[6] / n : q * mean_dyx;
+    f[0] = -rstd * mean_vx;
+    f[1] = -rstd * mean_v;
+    f[2] = -rstd * mean_gx;
+    f[3] = -mean_px - rstd * (mean_gv - mean_g * mean_v - 3.0f * mean_gx * mean_vx);
+    f[4] = rstd * (mean_vx * mean_g + mean_gx * mean_v) - mean_p;
+    for (uint i = 0; i < 5; i++) {
+        if (p.flags & FROZEN)
+            f[i] = 0.0f;
+        planes[i * p.groups] = f[i];
+    }
+    if ((p.flags & WRITE_G_WEIGHT) && !along)
+        g_weight[p.sums + g] = rstd * sums[4] + (p.flags & FROZEN ? 0.0f : f[0] * sums[1] + f[1] * sums[0]);
+}
+
+/* double_weights: Σ dy·t of each weight along rows → partials f32[parts][4][weights] as groups_backward_weights takes them, whose second
+ * pair it is. Reads x, dy and v_dx once: 12 bytes an element. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void double_weights(
+    problem arguments, global const float *x, global const float *dy, global const float *v_dx, global const float *mean,
+    global const float *resid, global const float *scale, global float *partials)
+{
+    const problem p = arguments;
+    local pair scratch[WG];
+    second_place l = second_place_of(&p);
+    ulong rows = p.stats;
+    pair total;
+    float a = 0.0f;
+    total.hi = total.lo = 0.0f;
+    if (l.group < p.weights) {
+        ulong row = cut(rows, (uint)l.part, p.parts_outer) + l.across, last = cut(rows, (uint)l.part + 1, p.parts_outer);
+        uint chain = 0;
+        for (; row < last; row += l.rows) {
+            ulong at = row * p.weights + l.group;
+            source from = source_at(&p, row, mean, resid, scale);
+            float v = p.flags & HAS_V ? v_dx[p.z + at] : 0.0f, xhat = ((x[p.x + at] - from.m) - from.c) * from.rstd;
+            float e = partials[p.partials + row], f = partials[p.partials + rows + row];
+            a += dy[p.dy + at] * (from.rstd * v + (e * xhat + f));
+            chain++;
+            if (chain == CHAIN || row + l.rows >= last) {
+                total = pair_add(total, a);
+                a = 0.0f;
+                chain = 0;
+            }
+        }
+    }
+    total = pair_merge_work_group(&p, total, p.lanes, scratch);
+    if (l.across == 0 && l.group < p.weights) {
+        global float *out = partials + p.sum + l.part * DOTS_PLANES * p.weights + l.group;
+        out[0] = out[p.weights] = 0.0f;
+        out[2 * p.weights] = total.hi;
+        out[3 * p.weights] = total.lo;
+    }
+}
+
+/* double_apply: g_x and g_dy as flagged. Reads x, dy and v_dx, writes both: 20 bytes an element. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void double_apply(
+    problem arguments, global const float *x, global const float *dy, global const float *v_dx, global float *g_x,
+    global float *g_dy, global const float *mean, global const float *resid, global const float *scale,
+    global const float *weight, global const float *v_dweight, global const float *v_dbias, global const float *partials)
+{
+    const problem p = arguments;
+    uint blocks = (uint)get_num_groups(0), block = (uint)get_group_id(0);
+    ulong elements = p.groups * p.count, at = cut(elements, block, blocks) + get_local_id(0);
+    ulong last = cut(elements, block + 1, blocks);
+    ulong i = at % p.inners, g = at / p.inners % p.groups, step_i = WG % p.inners, step_g = WG / p.inners % p.groups;
+    for (; at < last; at += WG) {
+        source from = source_at(&p, g, mean, resid, scale);
+        ulong of = p.flags & WEIGHTED_SUMS ? i : g;
+        global const float *planes = partials + p.partials + g;
+        float w = p.flags & HAS_WEIGHT ? weight[p.weight + of] : 1.0f;
+        float q = p.flags & HAS_V_DBIAS ? v_dbias[p.dbias + of] : 0.0f;
+        float pw = p.flags & HAS_V_DWEIGHT ? v_dweight[p.dweight + of] : 0.0f;
+        float d = dy[p.dy + at], v = p.flags & HAS_V ? v_dx[p.z + at] : 0.0f;
+        float xhat = ((x[p.x + at] - from.m) - from.c) * from.rstd, e = planes[0];
+        float own = p.flags & FROZEN ? 0.0f : xhat; /* 0·Inf is NaN */
+        float direct = p.flags & HAS_V_DWEIGHT ? pw * xhat : 0.0f;
+        if (p.flags & WRITE_G_DY)
+            g_dy[p.dz + at] = w * (from.rstd * v + (e * own + planes[p.groups])) + (direct + q);
+        if (p.flags & WRITE_G_X)
+            g_x[p.out + at] = from.rstd * (((pw + w * e) * d + planes[2 * p.groups] * v) +
+                                           (planes[3 * p.groups] * own + planes[4 * p.groups]));
+        i += step_i;
+        g += step_g;
+        if (i >= p.inners) {
+            i -= p.inners;
+            g++;
+        }
+        if (g >= p.groups)
+            g -= p.groups;
+    }
+}
+#endif /* CLNORM_DOUBLE */

@@ -8,7 +8,9 @@ static clnorm_status build_all(clnorm_device *device)
     clnorm_status status = CLNORM_OK;
     for (int i = 0; i < CLN_PROGRAM_COUNT && status == CLNORM_OK; i++) {
         cl_program program;
-        status = cln_program_get(device, (enum cln_program)i, &program);
+        if (i == CLN_PROGRAM_DOUBLE) /* for plans that ask for it */
+            continue;
+        status = cln_program_get(device, (enum cln_program)i, (struct cln_form){0}, &program);
     }
     return status;
 }
@@ -38,7 +40,12 @@ static clnorm_status create_kernels(clnorm_plan *plan, struct cln_cl_plan *impl)
         cl_int code;
         if (kernel == CLN_KERNEL_ROWS_WEIGHTS && !plan->view.along)
             continue;
-        clnorm_status status = cln_program_get(plan->device, cln_kernel_program(kernel, &plan->view), &program);
+        if (kernel == CLN_KERNEL_BACKWARD_FOUND && !plan->desc.backward_from_y)
+            continue;
+        enum cln_program which = cln_kernel_program(kernel, &plan->view);
+        if (which == CLN_PROGRAM_DOUBLE && !plan->desc.double_backward)
+            continue;
+        clnorm_status status = cln_program_get(plan->device, which, cln_form_of(&plan->desc, which), &program);
         if (status != CLNORM_OK)
             return status;
         cln_kernel_name(kernel, &plan->view, name, sizeof name);
@@ -81,6 +88,8 @@ static void plan_destroy(clnorm_plan *plan)
         clReleaseMemObject(impl->found);
     if (impl->last_queue)
         clReleaseCommandQueue(impl->last_queue);
+    if (impl->last)
+        clReleaseEvent(impl->last);
     free(impl);
 }
 

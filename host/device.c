@@ -109,6 +109,14 @@ static uint64_t device_number(cl_device_id id, cl_device_info what, size_t bytes
     return clGetDeviceInfo(id, what, bytes, &value, NULL) == CL_SUCCESS ? value : 0;
 }
 
+/* Of global memory. */
+static cl_ulong cache_bytes(cl_device_id id, uint32_t compute_units)
+{
+    cl_ulong bytes = cln_cache_bytes_told();
+    return bytes ? bytes
+                 : cln_cache_share(device_number(id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE, sizeof bytes), compute_units);
+}
+
 /* Everything but id. */
 static clnorm_status describe_device(cl_device_id id, clnorm_device_info *info, struct cln_tuning *tuning)
 {
@@ -166,7 +174,7 @@ static clnorm_status open_on(clnorm_device *device, cl_context context, cl_devic
     clnorm_status status = describe_device(id, &device->info, &impl->tuning);
     if (status == CLNORM_OK) {
         cl_int code;
-        impl->cache_bytes = device_number(id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE, sizeof(cl_ulong));
+        impl->cache_bytes = cache_bytes(id, device->info.compute_units);
         impl->queue = clCreateCommandQueue(context, id, 0, &code);
         if (code != CL_SUCCESS)
             status = cln_cl_fail("clCreateCommandQueue", code);
@@ -191,10 +199,7 @@ clnorm_status cln_cl_open(uint32_t i, clnorm_device *device)
 void cln_cl_close(clnorm_device *device)
 {
     struct cln_cl_device *impl = device->impl;
-    for (int i = 0; i < CLN_PROGRAM_COUNT; i++) {
-        if (impl->programs[i])
-            clReleaseProgram(impl->programs[i]);
-    }
+    cln_programs_release(impl);
     if (impl->queue)
         clReleaseCommandQueue(impl->queue);
     clReleaseContext(impl->context);

@@ -14,6 +14,9 @@ enum { LEAST_ROW_BYTES = 2048 };
 enum { CHAIN = 8, BLOCK = 32, PIVOT_ELEMENTS = 16 };
 /* Groups with short runs are taken together until a sample's part of them is of this size. */
 enum { STRETCH_BYTES = 8192, APPLY_BYTES = 1048576 };
+/* Work-items that are alone fetch a whole tile of short runs ahead, if its tensors are no more than NEAR_BYTES together (kernels.cl), and
+ * write it while they read the next one: tiles are smaller then, for there are to be several a work-item. */
+enum { CHAINED_STRETCH_BYTES = 4096, NEAR_BYTES = 262144 };
 /* Rows whose gradients are taken together: chains of so many (kernels.cl) share a visit to the weights' gradients, while the inputs of
  * a tile are no more than a core's own cache. Teams take so many rows at least before they keep gradients of their own. */
 enum { ROWS_BYTES = 524288, LEAST_ROWS = 16 };
@@ -172,7 +175,10 @@ static void widen_fused(struct cln_geometry *g, const struct cln_view *v, const 
 {
     uint64_t bytes = most(1, cln_view_count(v) * sizeof(float) * tensors), limit = (uint64_t)t->fused_kib * 1024;
     uint64_t most_span = most(1, least(t->segments_span / merged, limit / bytes));
-    widen(g, v, STRETCH_BYTES, (uint32_t)most_span);
+    int chained = t->segments_group == 1 && v->outers > 1;
+    if (chained)
+        most_span = most(1, least(most_span, NEAR_BYTES / bytes));
+    widen(g, v, chained ? CHAINED_STRETCH_BYTES : STRETCH_BYTES, (uint32_t)most_span);
     if (v->along && tensors == 2) {
         /* Where many work-items keep rows in local memory, there is room for one row each. */
         uint64_t room = t->segments_group == 1 ? t->segments_span : g->team;
@@ -274,6 +280,15 @@ struct cln_geometry cln_geometry_results(uint64_t results, const struct cln_tuni
     uint32_t across = power_of_two_at_least(parts / 8, tuning->groups_group);
     g.lanes = tuning->groups_group / across;
     g.work_groups = divide_up(results, g.lanes);
+    return g;
+}
+
+struct cln_geometry cln_geometry_found(const struct cln_view *view, const struct cln_cutter *cutter)
+{
+    const struct cln_tuning *t = cutter->tuning;
+    struct cln_geometry g = cln_geometry_results(view->weights, t, 1);
+    g.work_group_size = view->family == CLN_SEGMENTS ? t->segments_group : t->columns_group;
+    g.work_groups = least(divide_up(view->weights, g.work_group_size), most(1, cutter->compute_units));
     return g;
 }
 

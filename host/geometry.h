@@ -51,4 +51,7 @@ double cln_geometry_pivots(const struct cln_view *view, const struct cln_tuning 
 uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_cutter *cutter, int batch);
 uint64_t cln_geometry_few_rows(const struct cln_view *view, const struct cln_cutter *cutter);
 
+/* Of the weights of a backward from y, by work-groups of the family's size. */
+struct cln_geometry cln_geometry_found(const struct cln_view *view, const struct cln_cutter *cutter);
+
 #endif

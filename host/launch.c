@@ -50,16 +50,22 @@ void cln_push_kernel(struct cln_batch *b, enum cln_kernel which, const struct cl
     }
     if (b->code == CL_SUCCESS)
         b->code = code;
-    b->commands[b->count++] = (struct cln_command){kernel, g->work_groups, g->work_group_size, {0}};
+    b->commands[b->count++] = (struct cln_command){kernel, g->work_groups, g->work_group_size, {0}, {0}};
 }
 
 void cln_push_zero(struct cln_batch *b, enum cln_role role, uint64_t floats)
 {
     if (!cln_bound(b->op, role) || floats == 0)
         return;
-    struct cln_command c = {.fill = b->op->role[role]};
-    c.fill.bytes = (size_t)floats * sizeof(float);
+    struct cln_command c = {.to = b->op->role[role]};
+    c.to.bytes = (size_t)floats * sizeof(float);
     b->commands[b->count++] = c;
+}
+
+void cln_push_copy(struct cln_batch *b, enum cln_role from, enum cln_role to, uint64_t floats)
+{
+    cln_push_zero(b, to, floats);
+    b->commands[b->count - 1].from = b->op->role[from];
 }
 
 /* ---- enqueue ---- */
@@ -68,26 +74,48 @@ static cl_int enqueue_one(cl_command_queue queue, const struct cln_command *c, c
                           cl_event *event)
 {
     const cl_uint zero = 0;
+    if (c->from.handle)
+        return clEnqueueCopyBuffer(queue, c->from.handle, c->to.handle, c->from.offset, c->to.offset, c->to.bytes,
+                                   wait_count, wait, event);
     if (!c->kernel)
-        return clEnqueueFillBuffer(queue, c->fill.handle, &zero, sizeof zero, c->fill.offset, c->fill.bytes, wait_count,
-                                   wait, event);
+        return clEnqueueFillBuffer(queue, c->to.handle, &zero, sizeof zero, c->to.offset, c->to.bytes, wait_count, wait,
+                                   event);
     size_t global = c->work_groups * c->work_group_size;
     return clEnqueueNDRangeKernel(queue, c->kernel, 1, NULL, &global, &c->work_group_size, wait_count, wait, event);
 }
 
-/* The first command waits for the caller's events, the last gives the caller's event; on an out-of-order queue each waits for
+static const char *name_of(const struct cln_command *c)
+{
+    return c->kernel ? "clEnqueueNDRangeKernel" : c->from.handle ? "clEnqueueCopyBuffer" : "clEnqueueFillBuffer";
+}
+
+static void forget_last(struct cln_cl_plan *plan)
+{
+    if (plan->last)
+        clReleaseEvent(plan->last);
+    plan->last = NULL;
+}
+
+/* The first command of a call waits for the caller's events, the last gives the caller's event; on an out-of-order queue each waits for
  * the one before it. */
 static clnorm_status enqueue(const struct cln_batch *b, cl_command_queue queue, const clnorm_cl_stream *stream)
 {
     cl_command_queue_properties properties = 0;
-    cl_uint wait_count = stream ? stream->wait_count : 0;
+    const struct cln_op *op = b->op;
+    cl_uint wait_count = stream && !op->follows ? stream->wait_count : 0;
     const cl_event *wait = wait_count ? stream->wait : NULL;
-    cl_event *out = stream ? stream->event : NULL;
+    cl_event *out = stream && !op->precedes ? stream->event : NULL;
     cl_event previous = NULL, last = NULL;
     cl_int code = clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
     if (code != CL_SUCCESS)
         return cln_cl_fail("clGetCommandQueueInfo", code);
     int chained = (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) != 0;
+    if (op->follows && chained) {
+        previous = b->plan->last;
+        b->plan->last = NULL;
+    }
+    if (op->precedes && chained)
+        out = &b->plan->last;
 
     if (b->count == 0) {
         if (!out && !wait_count)
@@ -100,7 +128,7 @@ static clnorm_status enqueue(const struct cln_batch *b, cl_command_queue queue, 
         int is_last = i + 1 == b->count;
         cl_event event = NULL;
         int wants_event = is_last ? out != NULL : chained;
-        if (i > 0) {
+        if (i > 0 || op->follows) {
             wait_count = chained ? 1 : 0;
             wait = chained ? &previous : NULL;
         }
@@ -109,7 +137,7 @@ static clnorm_status enqueue(const struct cln_batch *b, cl_command_queue queue, 
             clReleaseEvent(previous);
         previous = NULL;
         if (code != CL_SUCCESS)
-            return cln_cl_fail(b->commands[i].kernel ? "clEnqueueNDRangeKernel" : "clEnqueueFillBuffer", code);
+            return cln_cl_fail(name_of(&b->commands[i]), code);
         if (is_last)
             last = event;
         else
@@ -143,8 +171,14 @@ clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *call)
                           .plan_device = plan->device,
                           .op = &op,
                           .is_batch_norm = plan->desc.norm == CLNORM_BATCH,
+                          .forward_more = plan->desc.residual != CLNORM_NO_RESIDUAL,
+                          .backward_more = plan->desc.activation || plan->desc.residual || plan->desc.backward_from_y,
+                          .weights_more = plan->desc.activation || plan->desc.residual == CLNORM_RESIDUAL_AFTER ||
+                                          plan->desc.backward_from_y,
                           .workspace = plan->workspace.handle};
     cl_command_queue queue = stream ? stream->queue : b.device->queue;
+    if (!op.follows) /* of a call that failed */
+        forget_last(b.plan);
     cln_bind_few_rows(plan, &op);
     cln_push_steps(&b);
     if (b.code != CL_SUCCESS)

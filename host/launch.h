@@ -12,6 +12,7 @@ struct cln_problem {
     cl_ulong partials, statistics, gathered, state, mean_out, var_out, rstd_out;
     cl_ulong running_mean, running_var;
     cl_ulong sums, dweight, dbias;
+    cl_ulong y, z, sum, dz;
     cl_ulong groups, outers, inners, outer_stride, group_stride;
     cl_ulong set, set_stride;
     cl_ulong merged, weights, cycle;
@@ -54,7 +55,15 @@ enum cln_flag {
     CLN_WEIGHTED_SUMS = 524288,
     CLN_WRITE_PARTIALS = 1048576,
     CLN_PARTS_ARE_SCALED = 2097152,
-    CLN_HAS_LAYER_BIAS = 4194304
+    CLN_HAS_LAYER_BIAS = 4194304,
+    CLN_WRITE_DX = 8388608,
+    CLN_WRITE_DZ = 16777216,
+    CLN_ADD_DX = 33554432,
+    CLN_ADD_DZ = 67108864,
+    CLN_ADD_DWEIGHT = 134217728,
+    CLN_ADD_DBIAS = 268435456,
+    CLN_BY_Y = 536870912,
+    CLN_HAS_X = 1073741824
 };
 
 /* Planes of the partials of statistics, and of those of sums (kernels.cl). */

@@ -19,7 +19,8 @@ extern const char clnorm_kernels_source[];
     PROGRAM(SEGMENTS, "CLNORM_SEGMENTS")                                                                               \
     PROGRAM(ROWS, "CLNORM_ROWS")                                                                                       \
     PROGRAM(COLUMNS, "CLNORM_COLUMNS")                                                                                 \
-    PROGRAM(GROUPS, "CLNORM_GROUPS")
+    PROGRAM(GROUPS, "CLNORM_GROUPS")                                                                                   \
+    PROGRAM(DOUBLE, "CLNORM_DOUBLE")
 
 enum cln_program {
 #define CLN_PROGRAM_ENUM(name, macro) CLN_PROGRAM_##name,
@@ -29,7 +30,7 @@ enum cln_program {
 };
 
 /* Every kernel: X(NAME, name), with the name of its program in front: those of the plan's family (segments_…, rows_… or columns_…), one
- * that takes rows as columns, and those of the groups' program. */
+ * that it has for a backward from y alone, one that takes rows as columns, those of the groups' program, and those of the double backward's, which plans without it have not. */
 #define CLN_FAMILY_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(FORWARD_STATISTICS, "forward_statistics")                                                                   \
     KERNEL(FORWARD_APPLY, "forward_apply")                                                                             \
@@ -37,6 +38,7 @@ enum cln_program {
     KERNEL(BACKWARD_REDUCE, "backward_reduce")                                                                         \
     KERNEL(BACKWARD_APPLY, "backward_apply")                                                                           \
     KERNEL(BACKWARD_FUSED, "backward_fused")
+#define CLN_FROM_Y_KERNEL_LIST(KERNEL)  KERNEL(BACKWARD_FOUND, "backward_found")
 #define CLN_COLUMNS_KERNEL_LIST(KERNEL) KERNEL(ROWS_WEIGHTS, "backward_weights")
 #define CLN_GROUPS_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(FORWARD_FINISH, "forward_finish")                                                                           \
@@ -44,17 +46,39 @@ enum cln_program {
     KERNEL(INFER_FOLD, "infer_fold")                                                                                   \
     KERNEL(BACKWARD_FINISH, "backward_finish")                                                                         \
     KERNEL(BACKWARD_WEIGHTS, "backward_weights")
+#define CLN_DOUBLE_KERNEL_LIST(KERNEL)                                                                                 \
+    KERNEL(DOUBLE_REDUCE, "reduce")                                                                                    \
+    KERNEL(DOUBLE_FINISH, "finish")                                                                                    \
+    KERNEL(DOUBLE_WEIGHTS, "weights")                                                                                  \
+    KERNEL(DOUBLE_APPLY, "apply")
 
 enum cln_kernel {
 #define CLN_KERNEL_ENUM(name, text) CLN_KERNEL_##name,
-    CLN_FAMILY_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_COLUMNS_KERNEL_LIST(CLN_KERNEL_ENUM)
-        CLN_GROUPS_KERNEL_LIST(CLN_KERNEL_ENUM)
+    CLN_FAMILY_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_FROM_Y_KERNEL_LIST(CLN_KERNEL_ENUM)
+        CLN_COLUMNS_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_GROUPS_KERNEL_LIST(CLN_KERNEL_ENUM)
+            CLN_DOUBLE_KERNEL_LIST(CLN_KERNEL_ENUM)
 #undef CLN_KERNEL_ENUM
-            CLN_KERNEL_COUNT
+                CLN_KERNEL_COUNT
 };
 
 /* Buffer arguments of a kernel, at most. */
-enum { CLN_MOST_BUFFERS = 12 };
+enum { CLN_MOST_BUFFERS = 16 };
+
+/* What a program is compiled for beside its section: all 0 is f32 and the norm alone. */
+struct cln_form {
+    clnorm_dtype x, y;
+    clnorm_activation activation;
+    clnorm_residual residual;
+    int from_y;
+};
+
+/* A program of a device, in a list that only grows. */
+struct cln_built {
+    enum cln_program which;
+    struct cln_form form;
+    cl_program program;
+    struct cln_built *next;
+};
 
 struct cln_cl_device {
     cl_context context;
@@ -63,7 +87,7 @@ struct cln_cl_device {
     cl_ulong cache_bytes;   /* of global memory */
     struct cln_tuning tuning;
     pthread_mutex_t lock; /* guards the rest */
-    cl_program programs[CLN_PROGRAM_COUNT];
+    struct cln_built *built;
     clnorm_build_counts counts;
 };
 
@@ -79,14 +103,18 @@ struct cln_cl_plan {
     struct cln_cl_arguments arguments[CLN_KERNEL_COUNT];
     cl_mem found;                /* one uint, CLNORM_FOUND_… */
     cl_command_queue last_queue; /* retained; where the last call went */
+    cl_event last;               /* of a call's part that another follows, on an out-of-order queue; else NULL */
 };
 
 /* Fails with a sentence that names the OpenCL call and its code; memory codes give CLNORM_E_NO_MEMORY. */
 clnorm_status cln_cl_fail(const char *call, cl_int code);
 const char *cln_cl_code_name(cl_int code);
 
+/* What a program is compiled for in plans of that descriptor: no more than it depends on. */
+struct cln_form cln_form_of(const clnorm_desc *desc, enum cln_program which);
 /* The program of a device, built on first use, once. Safe between threads. */
-clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, cl_program *program);
+clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, struct cln_form form, cl_program *program);
+void cln_programs_release(struct cln_cl_device *device);
 /* The program of a view's family; of a kernel of a plan of that view; and the kernel's full name. */
 enum cln_program cln_program_of(const struct cln_view *view);
 enum cln_program cln_kernel_program(enum cln_kernel kernel, const struct cln_view *view);
@@ -127,9 +155,9 @@ void cln_bind_few_rows(const clnorm_plan *plan, struct cln_op *op);
 
 /* explain.c: what a plan's launches depend on, and the text about them */
 struct cln_cutter cln_cl_cutter(const clnorm_device *device);
-/* Whether stores go past the cache in a call of so many tensors: on a CPU, when they exceed three quarters of its cache. Whoever reads
- * a smaller output next gains more than the call loses. */
-int cln_cl_streams(const clnorm_device *device, const struct cln_view *view, uint32_t tensors);
+/* Whether stores go past the cache in a call of so many tensors of so many elements: on a CPU, when they exceed a quarter of its
+ * cache. Whoever reads a smaller output next gains more than the call loses. */
+int cln_cl_streams(const clnorm_device *device, uint64_t elements, uint32_t tensors);
 void cln_cl_explain(clnorm_plan *plan);
 
 #endif

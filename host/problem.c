@@ -2,7 +2,7 @@
 
 cl_ulong cln_element_offset(const struct cln_op *op, enum cln_role role)
 {
-    return op->role[role].offset / sizeof(float);
+    return op->role[role].offset / cln_role_bytes(op, role);
 }
 
 cl_uint cln_flag_if(const struct cln_op *op, enum cln_role role, enum cln_flag flag)
@@ -33,13 +33,32 @@ struct cln_source_arrays cln_source_of(const struct cln_op *op)
                                       flags};
 }
 
+/* What a backward has of tensors, and what it adds to. */
+static cl_uint backward_flags(const struct cln_op *op)
+{
+    static const struct {
+        cl_uint asked;
+        enum cln_role role;
+        enum cln_flag flag;
+    } adds[] = {{CLNORM_ADD_DX, CLN_DX, CLN_ADD_DX},
+                {CLNORM_ADD_DZ, CLN_DZ, CLN_ADD_DZ},
+                {CLNORM_ADD_DWEIGHT, CLN_DWEIGHT, CLN_ADD_DWEIGHT},
+                {CLNORM_ADD_DBIAS, CLN_DBIAS, CLN_ADD_DBIAS}};
+    cl_uint flags = cln_flag_if(op, CLN_X, CLN_HAS_X) | cln_flag_if(op, CLN_DX, CLN_WRITE_DX) |
+                    cln_flag_if(op, CLN_DZ, CLN_WRITE_DZ);
+    for (size_t i = 0; i < sizeof adds / sizeof adds[0]; i++)
+        flags |= op->accumulate & adds[i].asked ? cln_flag_if(op, adds[i].role, adds[i].flag) : 0;
+    return op->activation ? flags | cln_flag_if(op, CLN_Y, CLN_BY_Y) : flags;
+}
+
 struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_view *v, const struct cln_geometry *g)
 {
     struct cln_source_arrays from = cln_source_of(op);
+    int backward = cln_bound(op, CLN_DY);
     struct cln_problem p = {
         .x = cln_element_offset(op, cln_bound(op, CLN_X) ? CLN_X : CLN_DY), /* without x only Σdy is asked for */
         .dy = cln_element_offset(op, CLN_DY),
-        .out = cln_element_offset(op, cln_bound(op, CLN_Y) ? CLN_Y : CLN_DX),
+        .out = cln_element_offset(op, backward ? CLN_DX : CLN_Y),
         .mean = from.mean_at,
         .resid = from.resid_at,
         .scale = from.scale_at,
@@ -56,6 +75,10 @@ struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_view
         .sums = cln_element_offset(op, CLN_SUMS),
         .dweight = cln_element_offset(op, CLN_DWEIGHT),
         .dbias = cln_element_offset(op, CLN_DBIAS),
+        .y = cln_element_offset(op, CLN_Y),
+        .z = cln_element_offset(op, CLN_Z),
+        .sum = cln_element_offset(op, CLN_SUM),
+        .dz = cln_element_offset(op, CLN_DZ),
         .groups = v->groups,
         .outers = v->outers / g->fold,
         .inners = v->inners,
@@ -71,7 +94,7 @@ struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_view
         .plane = v->groups * g->fold,
         .tiles = g->tiles,
         .set_tiles = g->set_tiles,
-        .flags = from.flags,
+        .flags = from.flags | (backward ? backward_flags(op) : 0),
         .parts_outer = g->parts_outer,
         .parts_inner = g->parts_inner,
         .lanes = g->lanes,
@@ -81,6 +104,7 @@ struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_view
         .rest = (cl_uint)(v->outers % g->fold),
         .found = CLNORM_FOUND_NONFINITE,
         .eps = op->eps,
+        .factor = op->slope,
     };
     return p;
 }

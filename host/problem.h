@@ -5,7 +5,7 @@
 #include "geometry.h"
 #include "launch.h"
 
-/* Elements from the start of a role's cl_mem. */
+/* Elements of the role's type from the start of its cl_mem. */
 cl_ulong cln_element_offset(const struct cln_op *op, enum cln_role role);
 /* The flag if the role is bound. */
 cl_uint cln_flag_if(const struct cln_op *op, enum cln_role role, enum cln_flag flag);

@@ -1,4 +1,5 @@
-/* Programs: one a device and section of kernels.cl, specialised by build options alone, taken from the disk cache where it is there. */
+/* Programs: one a device, section of kernels.cl and form, specialised by build options alone, taken from the disk cache where it is
+ * there. */
 #include "cache.h"
 #include "opencl.h"
 
@@ -12,7 +13,7 @@ static const char *const macros[] = {
 #undef MACRO
 };
 
-const char *const cln_program_names[] = {"segments", "rows", "columns", "groups"};
+const char *const cln_program_names[] = {"segments", "rows", "columns", "groups", "double"};
 
 enum cln_program cln_program_of(const struct cln_view *view)
 {
@@ -23,6 +24,8 @@ enum cln_program cln_program_of(const struct cln_view *view)
 
 enum cln_program cln_kernel_program(enum cln_kernel kernel, const struct cln_view *view)
 {
+    if (kernel >= CLN_KERNEL_DOUBLE_REDUCE)
+        return CLN_PROGRAM_DOUBLE;
     if (kernel >= CLN_KERNEL_FORWARD_FINISH)
         return CLN_PROGRAM_GROUPS;
     return kernel == CLN_KERNEL_ROWS_WEIGHTS ? CLN_PROGRAM_COLUMNS : cln_program_of(view);
@@ -32,15 +35,38 @@ void cln_kernel_name(enum cln_kernel kernel, const struct cln_view *view, char *
 {
     static const char *const steps[] = {
 #define STEP(name, text) text,
-        CLN_FAMILY_KERNEL_LIST(STEP) CLN_COLUMNS_KERNEL_LIST(STEP) CLN_GROUPS_KERNEL_LIST(STEP)
+        CLN_FAMILY_KERNEL_LIST(STEP) CLN_FROM_Y_KERNEL_LIST(STEP) CLN_COLUMNS_KERNEL_LIST(STEP)
+            CLN_GROUPS_KERNEL_LIST(STEP) CLN_DOUBLE_KERNEL_LIST(STEP)
 #undef STEP
     };
     snprintf(name, size, "%s_%s", cln_program_names[cln_kernel_program(kernel, view)], steps[kernel]);
 }
 
+struct cln_form cln_form_of(const clnorm_desc *desc, enum cln_program which)
+{
+    struct cln_form form = {desc->dtype, desc->y_dtype, desc->activation, desc->residual, desc->backward_from_y != 0};
+    if (which == CLN_PROGRAM_GROUPS || which == CLN_PROGRAM_DOUBLE)
+        return (struct cln_form){0};
+    if (which == CLN_PROGRAM_COLUMNS && form.residual == CLNORM_RESIDUAL_BEFORE)
+        form.residual = CLNORM_NO_RESIDUAL; /* the sum is backward's x */
+    return form;
+}
+
+static int is_plain(const struct cln_form *f)
+{
+    return f->x == CLNORM_F32 && f->y == CLNORM_F32 && !f->activation && !f->residual && !f->from_y;
+}
+
+static int equal_forms(const struct cln_form *a, const struct cln_form *b)
+{
+    return a->x == b->x && a->y == b->y && a->activation == b->activation && a->residual == b->residual &&
+           a->from_y == b->from_y;
+}
+
 #define OPTIONS "-cl-std=CL1.2 -D%s"
 
-static void make_options(const struct cln_tuning *t, enum cln_program which, char *options, size_t size)
+static void make_options(const struct cln_tuning *t, enum cln_program which, const struct cln_form *form, char *options,
+                         size_t size)
 {
     if (which == CLN_PROGRAM_SEGMENTS || which == CLN_PROGRAM_ROWS)
         snprintf(options, size, OPTIONS " -DW=%u -DWG=%u -DSPAN=%u", macros[which], t->segments_width,
@@ -50,6 +76,13 @@ static void make_options(const struct cln_tuning *t, enum cln_program which, cha
                  t->columns_span);
     else
         snprintf(options, size, OPTIONS " -DW=1 -DWG=%u", macros[which], t->groups_group);
+    size_t used = strlen(options);
+    if (!is_plain(form))
+        snprintf(options + used, size - used, " -DXT=%d -DYT=%d -DACT=%d -DRES=%d", (int)form->x, (int)form->y,
+                 (int)form->activation, (int)form->residual);
+    used = strlen(options);
+    if (form->from_y)
+        snprintf(options + used, size - used, " -DFROM_Y=1");
 }
 
 static clnorm_status build_failed(cl_program program, cl_device_id id, const char *options, cl_int code)
@@ -120,11 +153,11 @@ static int get_binary(struct cln_cl_device *impl, cl_program program, struct cln
     return 0;
 }
 
-static clnorm_status build(clnorm_device *device, enum cln_program which, cl_program *out)
+static clnorm_status build(clnorm_device *device, enum cln_program which, const struct cln_form *form, cl_program *out)
 {
     struct cln_cl_device *impl = device->impl;
     char options[160];
-    make_options(&impl->tuning, which, options, sizeof options);
+    make_options(&impl->tuning, which, form, options, sizeof options);
     struct cln_cache_key key = cln_cache_key_make(options, &device->info);
     struct cln_blob binary = {0};
     if (cln_cache_read(&key, &binary)) {
@@ -146,14 +179,50 @@ static clnorm_status build(clnorm_device *device, enum cln_program which, cl_pro
     return CLNORM_OK;
 }
 
-clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, cl_program *program)
+static struct cln_built *find(const struct cln_cl_device *impl, enum cln_program which, const struct cln_form *form)
+{
+    struct cln_built *b = impl->built;
+    while (b && (b->which != which || !equal_forms(&b->form, form)))
+        b = b->next;
+    return b;
+}
+
+static clnorm_status build_new(clnorm_device *device, enum cln_program which, const struct cln_form *form,
+                               struct cln_built **out)
+{
+    struct cln_cl_device *impl = device->impl;
+    struct cln_built *b = malloc(sizeof *b);
+    if (!b)
+        return cln_fail(CLNORM_E_NO_MEMORY, "clnorm_plan_create: out of memory for a program");
+    *b = (struct cln_built){.which = which, .form = *form, .next = impl->built};
+    clnorm_status status = build(device, which, form, &b->program);
+    if (status != CLNORM_OK) {
+        free(b);
+        return status;
+    }
+    *out = impl->built = b;
+    return CLNORM_OK;
+}
+
+clnorm_status cln_program_get(clnorm_device *device, enum cln_program which, struct cln_form form, cl_program *program)
 {
     struct cln_cl_device *impl = device->impl;
     clnorm_status status = CLNORM_OK;
     pthread_mutex_lock(&impl->lock);
-    if (!impl->programs[which])
-        status = build(device, which, &impl->programs[which]);
-    *program = impl->programs[which];
+    struct cln_built *b = find(impl, which, &form);
+    if (!b)
+        status = build_new(device, which, &form, &b);
+    *program = b ? b->program : NULL;
     pthread_mutex_unlock(&impl->lock);
     return status;
+}
+
+void cln_programs_release(struct cln_cl_device *device)
+{
+    while (device->built) {
+        struct cln_built *b = device->built;
+        device->built = b->next;
+        clReleaseProgram(b->program);
+        free(b);
+    }
 }

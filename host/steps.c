@@ -2,9 +2,16 @@
 
 #include <string.h>
 
-#define PUSH(b, which, problem, geometry, ...)                                                                         \
+#define COUNT(...) (cl_uint)(sizeof((enum cln_role[]){__VA_ARGS__}) / sizeof(enum cln_role))
+#define PUSH_MORE(b, which, problem, geometry, leave_out, ...)                                                         \
     cln_push_kernel(b, CLN_KERNEL_##which, problem, geometry, (const enum cln_role[]){__VA_ARGS__},                    \
-                    (cl_uint)(sizeof((enum cln_role[]){__VA_ARGS__}) / sizeof(enum cln_role)))
+                    COUNT(__VA_ARGS__) - (leave_out))
+#define PUSH(b, which, problem, geometry, ...) PUSH_MORE(b, which, problem, geometry, 0, __VA_ARGS__)
+/* Kernels that take more where the plan has more than the norm. */
+#define PUSH_FORWARD(b, which, problem, geometry, ...)                                                                 \
+    PUSH_MORE(b, which, problem, geometry, (b)->forward_more ? 0 : 2, __VA_ARGS__, CLN_Z, CLN_SUM)
+#define PUSH_BACKWARD(b, which, problem, geometry, more, ...)                                                          \
+    PUSH_MORE(b, which, problem, geometry, (more) ? 0 : 4, __VA_ARGS__, CLN_Y, CLN_BIAS, CLN_Z, CLN_DZ)
 
 static struct cln_cutter cutter_of(const struct cln_batch *b)
 {
@@ -25,13 +32,19 @@ static struct cln_geometry apply_geometry(const struct cln_batch *b)
 
 static cl_uint stream_flag(const struct cln_batch *b, uint32_t tensors)
 {
-    return cln_cl_streams(b->plan_device, &b->op->view, tensors) ? CLN_STREAM : 0;
+    return cln_cl_streams(b->plan_device, b->op->elements, tensors) ? CLN_STREAM : 0;
 }
 
 /* Sums of the other norms are over weight·dy. */
 static cl_uint sums_flag(const struct cln_batch *b)
 {
     return b->is_batch_norm ? 0 : CLN_WEIGHTED_SUMS;
+}
+
+/* Weight and bias, which a backward takes to work out the value before the activation again. */
+static cl_uint weight_flags(const struct cln_op *op)
+{
+    return cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS);
 }
 
 static cl_uint weights_flags(const struct cln_op *op)
@@ -58,7 +71,7 @@ static void push_forward_statistics(struct cln_batch *b)
     struct cln_view view = statistics_view(b->op);
     struct cln_geometry g = reduction_geometry(b, &view);
     struct cln_problem p = cln_problem_of(b->op, &view, &g);
-    PUSH(b, FORWARD_STATISTICS, &p, &g, CLN_X, CLN_PARTIALS);
+    PUSH_FORWARD(b, FORWARD_STATISTICS, &p, &g, CLN_X, CLN_PARTIALS);
 }
 
 /* Merges partials, gathered statistics, or the one set of statistics. */
@@ -99,7 +112,9 @@ static void push_forward_apply(struct cln_batch *b)
     struct cln_source_arrays from = cln_source_of(op);
     p.flags |=
         cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
-    PUSH(b, FORWARD_APPLY, &p, &g, CLN_X, CLN_Y, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_BIAS);
+    enum cln_role x = op->residual == CLNORM_RESIDUAL_BEFORE ? CLN_SUM : CLN_X;
+    p.x = cln_element_offset(op, x);
+    PUSH_FORWARD(b, FORWARD_APPLY, &p, &g, x, CLN_Y, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_BIAS);
 }
 
 static void push_forward_commit(struct cln_batch *b)
@@ -133,8 +148,9 @@ static void push_backward_reduce(struct cln_batch *b)
     struct cln_geometry g = reduction_geometry(b, &op->view);
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT); /* which rows take */
-    PUSH(b, BACKWARD_REDUCE, &p, &g, x_role(op), CLN_DY, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_PARTIALS);
+    p.flags |= weight_flags(op); /* which rows take, and activations */
+    PUSH_BACKWARD(b, BACKWARD_REDUCE, &p, &g, b->backward_more, x_role(op), CLN_DY, from.mean, from.resid, from.scale,
+                  CLN_WEIGHT, CLN_PARTIALS);
 }
 
 static void push_backward_finish(struct cln_batch *b)
@@ -162,10 +178,10 @@ static void push_backward_apply(struct cln_batch *b)
     struct cln_geometry g = apply_geometry(b);
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (op->source == CLN_FROM_RUNNING ? CLN_FROZEN : 0u) |
-               sums_flag(b) | stream_flag(b, 3);
-    PUSH(b, BACKWARD_APPLY, &p, &g, x_role(op), CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT,
-         CLN_SUMS);
+    int frozen = op->source == CLN_FROM_RUNNING || !cln_bound(op, CLN_DX); /* dz needs no sums */
+    p.flags |= weight_flags(op) | (frozen ? CLN_FROZEN : 0u) | sums_flag(b) | stream_flag(b, 3);
+    PUSH_BACKWARD(b, BACKWARD_APPLY, &p, &g, b->backward_more, x_role(op), CLN_DY, CLN_DX, from.mean, from.resid,
+                  from.scale, CLN_WEIGHT, CLN_SUMS);
 }
 
 /* Adds up what `parts` parts have of each weight. */
@@ -190,9 +206,9 @@ static void push_weights_of_rows(struct cln_batch *b)
     struct cln_geometry g = reduction_geometry(b, &view);
     struct cln_problem p = cln_problem_of(op, &view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= g.parts_outer > 1 ? CLN_WRITE_PARTIALS : weights_flags(op);
-    PUSH(b, ROWS_WEIGHTS, &p, &g, x_role(op), CLN_DY, from.mean, from.resid, from.scale, CLN_PARTIALS, CLN_DWEIGHT,
-         CLN_DBIAS);
+    p.flags |= weight_flags(op) | (g.parts_outer > 1 ? CLN_WRITE_PARTIALS : weights_flags(op));
+    PUSH_BACKWARD(b, ROWS_WEIGHTS, &p, &g, b->weights_more, x_role(op), CLN_DY, from.mean, from.resid, from.scale,
+                  CLN_WEIGHT, CLN_PARTIALS, CLN_DWEIGHT, CLN_DBIAS);
     if (g.parts_outer > 1)
         push_weights_finish(b, &view, 1, g.parts_outer, CLN_PARTS_ARE_SCALED);
 }
@@ -224,8 +240,8 @@ static int push_forward_fused(struct cln_batch *b)
     p.flags = (op->view.centred ? 0u : CLN_UNCENTRED) | cln_flag_if(op, CLN_STATISTICS, CLN_WRITE_STATISTICS) |
               cln_forward_outputs(op) | cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) |
               cln_flag_if(op, CLN_BIAS, CLN_HAS_BIAS) | stream_flag(b, 2);
-    PUSH(b, FORWARD_FUSED, &p, &g, CLN_X, CLN_Y, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD, CLN_WEIGHT,
-         CLN_BIAS);
+    PUSH_FORWARD(b, FORWARD_FUSED, &p, &g, CLN_X, CLN_Y, CLN_STATISTICS, CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD,
+                 CLN_WEIGHT, CLN_BIAS);
     return 3;
 }
 
@@ -244,10 +260,10 @@ static int push_backward_fused(struct cln_batch *b)
         push_weights_of_rows(b); /* before dx, which may lie over dy */
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     struct cln_source_arrays from = cln_source_of(op);
-    p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT) | (b->is_batch_norm ? weights_flags(op) : 0u) |
-               (gathers ? CLN_WRITE_PARTIALS : 0u) | sums_flag(b) | stream_flag(b, 3);
-    PUSH(b, BACKWARD_FUSED, &p, &g, CLN_X, CLN_DY, CLN_DX, from.mean, from.resid, from.scale, CLN_WEIGHT, CLN_SUMS,
-         CLN_DWEIGHT, CLN_DBIAS, CLN_PARTIALS);
+    p.flags |= weight_flags(op) | (b->is_batch_norm ? weights_flags(op) : 0u) | (gathers ? CLN_WRITE_PARTIALS : 0u) |
+               sums_flag(b) | stream_flag(b, 3);
+    PUSH_BACKWARD(b, BACKWARD_FUSED, &p, &g, b->backward_more, CLN_X, CLN_DY, CLN_DX, from.mean, from.resid, from.scale,
+                  CLN_WEIGHT, CLN_SUMS, CLN_DWEIGHT, CLN_DBIAS, CLN_PARTIALS);
     if (gathers && op->view.along) {
         struct cln_view weights = cln_geometry_weights_view(&op->view);
         push_weights_finish(b, &weights, 1, cln_geometry_gathered(&g), CLN_PARTS_ARE_SCALED);
@@ -255,6 +271,19 @@ static int push_backward_fused(struct cln_batch *b)
         push_weights_finish(b, &op->view, 1, 1, 0);
     }
     return op->step_count;
+}
+
+/* In a backward from y: whether there is a weight that counts as 0; of a call with virtual batches once. */
+static void push_backward_found(struct cln_batch *b)
+{
+    const struct cln_op *op = b->op;
+    if (!op->from_y || !cln_bound(op, CLN_X) || !cln_bound(op, CLN_WEIGHT) || op->follows || op->step_count == 0)
+        return;
+    struct cln_cutter cutter = cutter_of(b);
+    struct cln_geometry g = cln_geometry_found(&op->view, &cutter);
+    struct cln_problem p = cln_problem_of(op, &op->view, &g);
+    p.found = CLNORM_FOUND_ZERO_WEIGHT;
+    PUSH(b, BACKWARD_FOUND, &p, &g, CLN_WEIGHT, CLN_FOUND);
 }
 
 /* ---- all ---- */
@@ -276,6 +305,10 @@ static void push_step(struct cln_batch *b, enum cln_step step)
         break;
     case CLN_STEP_COMMIT:
         push_forward_commit(b);
+        break;
+    case CLN_STEP_COPY_RUNNING:
+        cln_push_copy(b, CLN_RUNNING_MEAN, CLN_MEAN, view->weights);
+        cln_push_copy(b, CLN_RUNNING_VAR, CLN_VAR, view->weights);
         break;
     case CLN_STEP_REDUCE:
         push_backward_reduce(b);
@@ -301,12 +334,20 @@ static void push_step(struct cln_batch *b, enum cln_step step)
         cln_push_zero(b, CLN_SUMS, CLN_SUMS_PLANES * cln_view_statistics(view));
         cln_push_zero(b, CLN_DWEIGHT, view->weights);
         cln_push_zero(b, CLN_DBIAS, view->weights);
+        cln_push_zero(b, CLN_G_WEIGHT, view->weights);
+        break;
+    case CLN_STEP_DOUBLE_REDUCE:
+    case CLN_STEP_DOUBLE_FINISH:
+    case CLN_STEP_DOUBLE_WEIGHTS:
+    case CLN_STEP_DOUBLE_APPLY:
+        cln_push_double(b, step);
         break;
     }
 }
 
 void cln_push_steps(struct cln_batch *b)
 {
+    push_backward_found(b);
     int fused = push_forward_fused(b);
     if (fused == 0)
         fused = push_backward_fused(b);

@@ -1,4 +1,4 @@
-#include "opencl.h"
+#include "steps.h"
 
 static uint64_t few_rows(const clnorm_plan *plan)
 {
@@ -12,6 +12,8 @@ static size_t partials_bytes(const clnorm_plan *plan)
 {
     struct cln_cutter cutter = cln_cl_cutter(plan->device);
     uint64_t floats = cln_geometry_partials(&plan->view, &cutter, plan->desc.norm == CLNORM_BATCH);
+    uint64_t second = plan->desc.double_backward ? cln_double_partials(&plan->view, &cutter) : 0;
+    floats = second > floats ? second : floats;
     return (size_t)(floats + 15) / 16 * 16 * sizeof(float);
 }
 

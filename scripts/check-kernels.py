@@ -6,6 +6,8 @@ kernel uses. Prints a table: registers a work-item, bytes of local memory, bytes
 spilled, and how many waves a compute unit can hold, of how many at most.
 """
 import argparse
+import concurrent.futures
+import functools
 import math
 import os
 import pathlib
@@ -24,6 +26,17 @@ NVIDIA_REGISTERS = 65536
 NVIDIA_WARP_GRANULE = 256  # registers are given to a warp in units of this
 NVIDIA_LOCAL = {"sm_80": 164 * 1024, "sm_90": 228 * 1024}  # bytes of shared memory of one multiprocessor
 NVIDIA_LOCAL_RESERVED = 1024  # of it, for each work-group
+
+
+# What a program of each family is compiled for beside f32 and the norm alone: types of x and y, activation, residual, and whether its
+# backward is from y (kernels.cl). GELU with a residual keeps most in registers; rows alone have a residual before the norm.
+FORMS = {
+    "SEGMENTS": ["1 1 0 0", "2 1 3 1", "2 1 2 1 1"],
+    "ROWS": ["1 1 0 0", "2 1 3 1", "1 2 4 2", "2 1 2 1 1"],
+    "COLUMNS": ["1 1 0 0", "2 1 3 1", "2 1 2 1 1"],
+    "GROUPS": [],
+    "DOUBLE": [],
+}
 
 
 class Failure(Exception):
@@ -103,7 +116,7 @@ def nvidia(arguments, options, folder):
 
 
 def gpu_variants(tuning):
-    """The build options of every row of the tuning table that is not for CPUs."""
+    """The build options of every row of the tuning table that is not for CPUs, plain and of each form."""
     text = tuning.read_text()
     row = r"\{CLNORM_CLASS_(\w+), [^{}]*\{([\d, ]+)\}\}"
     rows = re.findall(row, text)
@@ -118,8 +131,14 @@ def gpu_variants(tuning):
             variants.add(("ROWS", width, group, span))
             variants.add(("COLUMNS", columns_width, columns_group, columns_span))
             variants.add(("GROUPS", "1", groups_group, "1"))
-    return [[f"-DCLNORM_{family}", f"-DW={width}", f"-DWG={group}", f"-DSPAN={span}"]
-            for family, width, group, span in sorted(variants, key=lambda v: (v[0], [int(n) for n in v[1:]]))]
+            variants.add(("DOUBLE", "1", groups_group, "1"))
+    options = []
+    for family, width, group, span in sorted(variants, key=lambda v: (v[0], [int(n) for n in v[1:]])):
+        plain = [f"-DCLNORM_{family}", f"-DW={width}", f"-DWG={group}", f"-DSPAN={span}"]
+        options.append(plain)
+        for form in FORMS[family]:
+            options.append(plain + [f"-D{name}={value}" for name, value in zip(("XT", "YT", "ACT", "RES", "FROM_Y"), form.split())])
+    return options
 
 
 def find(name, given, path=None):
@@ -127,6 +146,13 @@ def find(name, given, path=None):
     if not found or not shutil.which(found):
         raise Failure(f"{found or name} is missing: scripts/install-deps.sh ci installs it")
     return found
+
+
+def compile_variant(arguments, options):
+    """The rows of every target."""
+    own = argparse.Namespace(**vars(arguments), groups={})
+    with tempfile.TemporaryDirectory() as folder:
+        return [row for compiler in (amd, nvidia) for row in compiler(own, options, pathlib.Path(folder))]
 
 
 def main():
@@ -145,17 +171,15 @@ def main():
         arguments.clang = find("clang-15", arguments.clang)
         arguments.ptxas = find("ptxas", arguments.ptxas)
         variants = gpu_variants(arguments.tuning)
-        print(f"{'variant':44} {'kernel':32} {'target':8} {'registers':>9} {'local':>6} {'spilled':>8} {'waves':>9}")
-        with tempfile.TemporaryDirectory() as folder:
-            for options in variants:
-                arguments.groups = {}
-                for compiler in (amd, nvidia):
-                    for row in compiler(arguments, options, pathlib.Path(folder)):
-                        target, name, registers, local, spilled, waves, limit = row
-                        verdict = "" if spilled == 0 else "  FAILED: spills"
-                        failures += spilled != 0
-                        label = " ".join(options)
-                        print(f"{label:44} {name:32} {target:8} {registers:9} {local:6} {spilled:8} {waves:5}/{limit:<3}{verdict}")
+        print(f"{'variant':72} {'kernel':32} {'target':8} {'registers':>9} {'local':>6} {'spilled':>8} {'waves':>9}")
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            compiled = pool.map(functools.partial(compile_variant, arguments), variants)
+            for options, rows in zip(variants, compiled):
+                for target, name, registers, local, spilled, waves, limit in rows:
+                    verdict = "" if spilled == 0 else "  FAILED: spills"
+                    failures += spilled != 0
+                    label = " ".join(options)
+                    print(f"{label:72} {name:32} {target:8} {registers:9} {local:6} {spilled:8} {waves:5}/{limit:<3}{verdict}")
     except Failure as failure:
         sys.exit(f"check-kernels.py: {failure}")
     if failures:

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Compares the bytes that kernels load and store, as Oclgrind counts them, with what `clnorm explain` states.
 
-For three shapes of each variant (segments and columns, fused and split; folded columns; inference) the program runs in
-Oclgrind's simulator, which counts instructions. Loads and stores of global memory must be within 1 % of the bytes an element
-that explain states, from memory and from the cache together: a simulator has no cache. The rest, values of whole groups and
-partials, is in that 1 %; the shapes are large enough for it. The launches must be those that explain names.
+For three shapes of each variant (segments and columns, fused and split; folded columns; inference), and for types of 16 bits
+with and without an activation and a residual, the program runs in Oclgrind's simulator, which counts instructions. Loads and
+stores of global memory must be within 1 % of the bytes an element that explain states, from memory and from the cache
+together: a simulator has no cache. The rest, values of whole groups and partials, is in that 1 %; the shapes are large enough
+for it. Rows (layer and RMS norm) are left out: the sums of their weights, which stay in the cache, are 15 to 25 % of the
+tensors' bytes. The launches must be those that explain names.
 """
 
 import argparse
@@ -32,7 +34,8 @@ CPU_LIKE = "segments w16 g1 s64 columns w16 g1 l1 s16 groups g16 fused {fused} w
 GPU_LIKE = "segments w4 g16 s1 columns w2 g16 l8 s1 groups g16 fused {fused} waves 2"
 SCALAR = "segments w1 g4 s1 columns w1 g8 l4 s1 groups g8 fused {fused} waves 2"
 
-Case = collections.namedtuple("Case", "family variant layout shape row modes")
+Case = collections.namedtuple("Case", "family variant layout shape row modes types act residual",
+                              defaults=(("f32", "f32"), "none", "none"))
 
 
 def cases():
@@ -50,6 +53,12 @@ def cases():
             yield Case(family, variant, layout, shape, row.format(fused=kib), ["forward", "backward"])
     for family, (layout, shape, row) in (("segments", segments[2]), ("columns", columns[2]), ("columns", few_columns[0])):
         yield Case(family, "apply", layout, shape, row.format(fused=0), ["infer"])
+    # Types of 16 bits, and what is fused, with both families and variants.
+    both, halves, mixed = ["forward", "backward"], ("f16", "f16"), ("bf16", "f32")
+    for kib, variant in ((8192, "fused"), (0, "split")):
+        for family, (layout, shape, row) in (("segments", segments[0]), ("segments", segments[2]), ("columns", columns[1])):
+            yield Case(family, variant, layout, shape, row.format(fused=kib), both, halves)
+            yield Case(family, variant, layout, shape, row.format(fused=kib), both, mixed, "relu", "after")
 
 
 class Failure(Exception):
@@ -78,13 +87,13 @@ def explained(text, mode):
 
 
 def counted(text):
-    """{kernel: [bytes loaded, bytes stored]}: plain ones are counted in bytes, vloadN and vstoreN as calls of N floats."""
+    """{kernel: [bytes loaded, bytes stored]}: plain ones are counted in bytes, vloadN and vstoreN as calls of N numbers."""
     kernels = {}
     name = None
     for line in text.splitlines():
         begin = re.match(r"Instructions executed for kernel '(\w+)'", line)
         plain = re.match(r" *\d+ - (load|store) global \((\d+) bytes\)", line)
-        vector = re.match(r" *(\d+) - call _Z\d+v(load|store)(\d+)\w*PU3AS1K?f\(", line)
+        vector = re.match(r" *(\d+) - call _Z\d+v(load|store)(?:_half)?(\d*)(?:_rte)?[mjDv]\w*PU3AS1K?(f|Dh|t)\(", line)
         if begin:
             name = begin[1]
             if name in kernels:
@@ -93,38 +102,47 @@ def counted(text):
         elif plain:
             kernels[name][plain[1] == "store"] += int(plain[2])
         elif vector:
-            kernels[name][vector[2] == "store"] += int(vector[1]) * int(vector[3]) * 4
+            kernels[name][vector[2] == "store"] += int(vector[1]) * int(vector[3] or 1) * (4 if vector[4] == "f" else 2)
     return kernels
 
 
-def write_npy(path, sizes, values):
-    """Numbers from 1 to 2."""
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({', '.join(map(str, sizes))},), }}"
+# As .npy has a type, and the bits of numbers from 1 to 2: those of 1, and what may be added.
+TYPES = {"f32": ("<f4", "I", 0x3F800000, 1 << 23), "f16": ("<f2", "H", 0x3C00, 1 << 10), "bf16": ("<u2", "H", 0x3F80, 1 << 7)}
+
+
+def write_npy(path, sizes, dtype, values):
+    name, code, one, count = TYPES[dtype]
+    header = f"{{'descr': '{name}', 'fortran_order': False, 'shape': ({', '.join(map(str, sizes))},), }}"
     with open(path, "wb") as stream:
         stream.write(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(117).encode("ascii") + b"\n")
-        array.array("f", (values.uniform(1, 2) for _ in range(math.prod(sizes)))).tofile(stream)
+        array.array(code, (one + values.randrange(count) for _ in range(math.prod(sizes)))).tofile(stream)
 
 
-def write_inputs(folder, layout, shape):
-    """What clnorm run reads: x and dy in the order of memory, running statistics. -> elements of x"""
-    sizes = [int(size) for size in shape.split("x")]
+def write_inputs(folder, case):
+    """What clnorm run reads: x, z and dy in the order of memory, running statistics. -> elements of x"""
+    sizes = [int(size) for size in case.shape.split("x")]
     channels = sizes[1]
-    if layout == "nsc":
+    if case.layout == "nsc":
         sizes = [sizes[0], *sizes[2:], channels]
     values = random.Random(1)
-    for name, dimensions in (("x", sizes), ("dy", sizes), ("mean", [channels]), ("var", [channels])):
-        write_npy(folder / f"{name}.npy", dimensions, values)
+    x_type, y_type = case.types
+    for name, dimensions, dtype in (("x", sizes, x_type), ("z", sizes, x_type), ("dy", sizes, y_type),
+                                    ("mean", [channels], "f32"), ("var", [channels], "f32")):
+        write_npy(folder / f"{name}.npy", dimensions, dtype, values)
     return math.prod(sizes)
 
 
 def check(program, case):
     """The lines of a case: what was stated and counted. Raises Failure if they differ."""
-    problem = ["--device", "Oclgrind", "--layout", case.layout]
+    problem = ["--device", "Oclgrind", "--layout", case.layout, "--dtype", case.types[0], "--y-dtype", case.types[1],
+               "--act", case.act, "--residual", case.residual]
     text = run([*OCLGRIND, program, "explain", *problem, "--shape", case.shape], case.row)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        elements = write_inputs(folder, case.layout, case.shape)
+        elements = write_inputs(folder, case)
         inputs = ["--mode", "backward", "--dy", f"{folder}/dy.npy"]  # runs a forward too
+        if case.residual != "none":
+            inputs += ["--z", f"{folder}/z.npy"]
         if case.modes == ["infer"]:
             inputs = ["--mode", "infer", "--running-mean", f"{folder}/mean.npy", "--running-var", f"{folder}/var.npy"]
         counts = counted(run([*OCLGRIND, "--inst-counts", program, "run", *problem, *inputs, "--x", f"{folder}/x.npy",
@@ -138,8 +156,9 @@ def check(program, case):
         ran += kernels
         for k, what in enumerate(("read", "written")):
             got = sum(counts.get(kernel, [0, 0])[k] for kernel in kernels) / elements
-            line = (f"{case.family:8} {variant:13} {mode:8} {case.layout:3} {case.shape:12} {what:7} {stated[k]:8.4f} stated "
-                    f"{got:8.4f} counted")
+            fused = "/".join(case.types) + "".join(f" {what}" for what in (case.act, case.residual) if what != "none")
+            line = (f"{case.family:8} {variant:13} {mode:8} {case.layout:3} {case.shape:12} {fused:19} {what:7} "
+                    f"{stated[k]:8.4f} stated {got:8.4f} counted")
             if not abs(got - stated[k]) <= TOLERANCE * stated[k]:
                 raise Failure(f"{line}: more than {TOLERANCE:.0%} apart")
             lines.append(f"{line} {got / stated[k] - 1:+.2%}")

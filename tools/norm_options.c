@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+const struct norm_words norm_option_words = {"--groups", "--normalized-dims", "--virtual-batch"};
+
 bool norm_typed_any(const struct norm_typed *typed)
 {
-    return typed->norm || typed->groups || typed->dims;
+    return typed->norm || typed->groups || typed->dims || typed->batch;
 }
 
 static bool parse_count(const struct cli_command *self, const char *option, const char *text, int64_t *count)
@@ -32,8 +34,9 @@ bool norm_typed_parse(const struct norm_typed *typed, const struct cli_command *
         cli_error(self, "--norm is '%s'; it must be " NORM_NAMES, typed->norm);
         return false;
     }
-    return parse_count(self, NORM_GROUPS_OPTION, typed->groups, &choice->groups) &&
-           parse_count(self, NORM_DIMS_OPTION, typed->dims, &choice->dims);
+    return parse_count(self, norm_option_words.groups, typed->groups, &choice->groups) &&
+           parse_count(self, norm_option_words.dims, typed->dims, &choice->dims) &&
+           parse_count(self, norm_option_words.batch, typed->batch, &choice->batch);
 }
 
 void norm_typed_free(struct norm_typed *typed)
@@ -41,5 +44,6 @@ void norm_typed_free(struct norm_typed *typed)
     free(typed->norm);
     free(typed->groups);
     free(typed->dims);
+    free(typed->batch);
     memset(typed, 0, sizeof *typed);
 }

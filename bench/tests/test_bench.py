@@ -91,6 +91,8 @@ class Shapes(support.ToolTest):
             ("a nc 3x4 norm=group groups=3\n", r"shapes\.txt:1: groups= is 3 and must be a divisor of the 4 channels"),
             ("a nc 3x4 groups=2\n", r"shapes\.txt:1: groups= is given; it goes with group norm alone"),
             ("a nc 3x4 norm=group groups=2 dims=1\n", r"shapes\.txt:1: dims= is given; it goes with layer and RMS norm"),
+            ("a nc 3x4 batch=0\n", r'shapes\.txt:1: batch= is "0" and must be a whole number from 1'),
+            ("a nc 3x4 norm=rms batch=2\n", r"shapes\.txt:1: batch= is given; it goes with batch norm alone"),
             ("a nc 3x4\nb cn 3x4\n", r'shapes\.txt:2: the layout is "cn" and must be nc, ncs or nsc'),
             ("a NC 3x4\n", r'shapes\.txt:1: the layout is "NC"'),
             ("a nc 3x4x5\n", r"shapes\.txt:1: .*must be NxC for layout nc"),
@@ -237,6 +239,44 @@ class Figures(support.ToolTest):
                 _, rows = self.bench("--device", "cpu", "--norm", norm, *arguments)
                 self.assertEqual([r["norm"] for r in rows], [norm] * count)
 
+    def test_virtual_batches(self):
+        """Checked against fp64 before they are timed, the rest of the batch too."""
+        with open(self.path("virtual.txt"), "w", encoding="ascii") as stream:
+            stream.write("flat nc 37x19 batch=8\nfirst ncs 7x6x5x5 batch=3\nlast nsc 7x6x5x5 batch=1\nall nc 37x19\n")
+        for device in support.devices():
+            for more, batches in (([], [8, 3, 1, 0]), (["--virtual-batch", "2"], [2] * 4)):
+                with self.subTest(device=device, more=more):
+                    text, rows = self.bench("--device", device, "--shapes", "virtual.txt", *more)
+                    self.assertEqual([r["virtual_batch"] for r in rows], [b for b in batches for _ in TENSORS])
+                    self.assertTrue(all(r["checked"] == r["units"] for r in rows))
+                    self.assertRegex(text, rf"(?m)^flat +batch{batches[0]} +n")
+
+    def test_types_and_activations(self):
+        """Checked against fp64 in their type before they are timed; half the bytes."""
+        _, whole = self.bench("--device", "cpu", "--mode", "train")
+        for dtype, act in (("f16", "relu"), ("bf16", "silu"), ("f16", "gelu"), ("bf16", "leaky")):
+            with self.subTest(dtype=dtype, act=act):
+                _, rows = self.bench("--device", "cpu", "--dtype", dtype, "--act", act)
+                self.assertEqual({(r["dtype"], r["act"]) for r in rows}, {(dtype, act)})
+                half = [2 * r["bytes"] for r in rows if r["mode"] == "train"]
+                self.assertEqual(half, [r["bytes"] for r in whole])
+
+    def test_residuals(self):
+        """One tensor more, checked against fp64; forward alone. With --unfused each case comes after the norm alone."""
+        text, rows = self.bench("--device", "cpu", "--act", "relu", "--residual", "after", "--unfused")
+        fused = [(r["layout"], r["mode"]) for r in rows if r["residual"] == "after"]
+        self.assertEqual(fused, [(layout, mode) for layout in ("nc", "ncs", "nsc") for mode in ("train", "infer")])
+        worst = {}
+        for r in (r for r in rows if r["residual"] == "after"):
+            (alone,) = [u for u in rows if (u["layout"], u["mode"], u["residual"]) == (r["layout"], r["mode"], "none")]
+            self.assertEqual((r["act"], alone["act"]), ("relu", "none"))
+            tensor = alone["bytes"] // TENSORS[r["mode"]]
+            self.assertEqual(r["bytes"], alone["bytes"] + tensor)
+            worst[r["mode"]] = max(worst.get(r["mode"], 0), r["ratio"] / alone["ratio"])
+        for mode, factor in worst.items():
+            found = re.findall(rf"^{mode} +ratio of the fused call over that of the norm alone: at most (\S+) \(", text, re.M)
+            self.assertEqual(found, [f"{factor:.2f}"])
+
     def test_one_mode_and_warm(self):
         for mode in TENSORS:
             with self.subTest(mode=mode):
@@ -274,6 +314,11 @@ class Usage(support.ToolTest):
             (["--norm", "group", "--shapes", "ok.txt"], r"ok: --groups is missing"),
             (["--norm", "group", "--groups", "3", "--shapes", "ok.txt"], r"ok: --groups is 3 and must be a divisor"),
             (["--norm", "rms", "--mode", "infer"], r'--mode is "infer"; layer, group and RMS norm do in training'),
+            (["--residual", "before"], r"--residual is 'before'; it must be none or after"),
+            (["--residual", "after", "--mode", "backward"], r'--mode is "backward"; with --residual it must be train or infer'),
+            (["--unfused"], r"--unfused is given; it goes with --act or --residual"),
+            (["--from-y"], r"--from-y is given; it goes with --mode backward alone"),
+            (["--from-y", "--mode", "backward", "--act", "relu"], r"--from-y is given; it goes with no activation"),
             (["--repeat", "0"], r"--repeat is 0 and must be from 1"),
             (["--repeat", "-2"], r"--repeat is -2 and must be from 1"),
             (["--repeat", "-1"], r"--repeat is -1 and must be from 1"),
@@ -293,7 +338,7 @@ class Usage(support.ToolTest):
     def test_help(self):
         result = self.clnorm("bench", "--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        for option in ("--device", "--shapes", "--norm", "--groups", "--normalized-dims", "--mode", "--json", "--repeat", "--warm", "example"):
+        for option in ("--device", "--shapes", "--norm", "--groups", "--normalized-dims", "--virtual-batch", "--mode", "--json", "--repeat", "--warm", "example"):
             self.assertIn(option, result.stdout)
 
 

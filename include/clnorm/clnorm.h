@@ -16,11 +16,14 @@
  *
  * Memory. A buffer argument is a value {kind, handle, offset, bytes}; passing one allocates nothing. On an OpenCL device
  * buffers are cl_mem (clnorm_cl, <clnorm/opencl.h>) or library memory; host pointers are refused there, for they would
- * need a hidden copy. On "cpu" buffers are host pointers or library memory. Tensors are dense, 4-byte elements.
+ * need a hidden copy. On "cpu" buffers are host pointers or library memory. Tensors are dense; a buffer begins at a multiple
+ * of its element's size.
  *
- * Aliasing. Buffers that a call writes may not overlap any other buffer of the call, with three exceptions, all for the
- * very same bytes: y over x in clnorm_infer, and in clnorm_forward and clnorm_apply when no state is saved; dx over dy
- * always; each of the two outputs of clnorm_fold over its input. Anything else, a partial overlap too, is CLNORM_E_OVERLAP.
+ * Aliasing. Buffers that a call writes may not overlap any other buffer of the call, with four exceptions, all for the very
+ * same bytes of the same type: y over x in clnorm_infer, and in clnorm_forward and clnorm_apply when no state is saved, or, in
+ * clnorm_forward, when the plan's backward is from y (desc.backward_from_y); dx
+ * over dy, unless it is added to dx; sum over x or z; each of the two outputs of
+ * clnorm_fold over its input. Anything else, a partial overlap too, is CLNORM_E_OVERLAP.
  *
  * Threads. Devices may be shared between threads. A plan is used by one thread at a time.
  *
@@ -165,8 +168,9 @@ CLNORM_API clnorm_status clnorm_device_get_info(const clnorm_device *device, cln
 /* The info of device i of this machine: 0 is cpu, then every OpenCL device in the order of platforms. *count: how many
  * there are. info may be NULL (to count). Opens and builds nothing. -> E_NULL, E_STRUCT_SIZE, E_DEVICE_UNKNOWN (i ≥ count). */
 CLNORM_API clnorm_status clnorm_device_list(uint32_t i, clnorm_device_info *info, uint32_t *count);
-/* Builds every program that any plan on this device can need, from the disk cache where it is there (docs/cache.md), so
- * that no later clnorm_plan_create compiles. Does nothing on cpu. -> E_NULL, E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
+/* Builds every program that plans of f32 without activation and residual on this device can need, from the disk cache where it is there
+ * (docs/cache.md), so that no later clnorm_plan_create of these compiles. Those of other types and fusions are too many: each is built
+ * with the first plan that has it, and so is that of desc.double_backward. Does nothing on cpu. -> E_NULL, E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
 CLNORM_API clnorm_status clnorm_device_build_all(clnorm_device *device);
 
 typedef struct clnorm_build_counts {
@@ -252,15 +256,17 @@ CLNORM_API clnorm_status clnorm_device_finish(clnorm_device *device);
 
 /* Over what statistics are taken, and the length of weight and bias. */
 typedef enum clnorm_norm {
-    CLNORM_BATCH = 0, /* a channel, over samples and positions; c */
-    CLNORM_LAYER =
-        1, /* the last desc.normalized_dims dimensions of the layout, for each index of the others; one weight an
-                            element of those dimensions */
-    CLNORM_GROUP = 2, /* c / desc.groups neighbouring channels of a sample, over its positions; c */
-    CLNORM_INSTANCE =
-        3,         /* a channel of a sample, over its positions; c. Has running statistics, one a channel: they take the
-                            mean of the samples' means and of their variances */
-    CLNORM_RMS = 4 /* as layer norm, without taking a mean off */
+    /* a channel, over samples and positions (of a virtual batch: clnorm_desc); c */
+    CLNORM_BATCH = 0,
+    /* the last desc.normalized_dims dimensions of the layout, for each index of the others; a weight an element of those dimensions */
+    CLNORM_LAYER = 1,
+    /* c / desc.groups neighbouring channels of a sample, over its positions; c */
+    CLNORM_GROUP = 2,
+    /* a channel of a sample, over its positions; c. Has running statistics, one a channel: they take the mean of the samples' means and
+     * of their variances */
+    CLNORM_INSTANCE = 3,
+    /* as layer norm, without taking a mean off */
+    CLNORM_RMS = 4
 } clnorm_norm;
 
 typedef enum clnorm_layout {
@@ -269,7 +275,35 @@ typedef enum clnorm_layout {
     CLNORM_NSC = 2  /* [n, spatial…, c], channels-last */
 } clnorm_layout;
 
-typedef enum clnorm_dtype { CLNORM_F32 = 0 } clnorm_dtype;
+/* Of tensors. What is computed is f32: reading widens exactly; writing rounds once, to nearest even, and keeps NaN and Inf. */
+typedef enum clnorm_dtype {
+    CLNORM_F32 = 0,
+    CLNORM_F16 = 1, /* IEEE 754 binary16; no device needs to have arithmetic in it */
+    CLNORM_BF16 = 2 /* the upper half of an f32 */
+} clnorm_dtype;
+
+/* What is done to the normalized value, as one call with the norm. With t the value before it:
+ *     RELU       max(t, 0); a NaN stays                     gradient 1 where t > 0, else 0
+ *                (so 0 where t is NaN, whatever dy is; dx is NaN there for its statistics are)
+ *     LEAKY_RELU t where t > 0, else desc.slope·t           1, else slope
+ *     GELU_TANH  t/2·(1 + tanh(√(2/π)·(t + 0.044715·t³)))
+ *     SILU       t/(1 + exp(−t)) */
+typedef enum clnorm_activation {
+    CLNORM_NO_ACTIVATION = 0,
+    CLNORM_RELU = 1,
+    CLNORM_LEAKY_RELU = 2,
+    CLNORM_GELU_TANH = 3,
+    CLNORM_SILU = 4
+} clnorm_activation;
+
+/* A second input z, of x's shape and type. */
+typedef enum clnorm_residual {
+    CLNORM_NO_RESIDUAL = 0,
+    CLNORM_RESIDUAL_AFTER = 1, /* y = act(norm(x) + z) */
+    /* s = x + z rounded to x's type, a second output `sum`; y = act(norm(s)), whose statistics are those of s. Layer and RMS norm.
+     * Backward takes s as its x, and its dx is the gradient of s, so that of x and of z */
+    CLNORM_RESIDUAL_BEFORE = 2
+} clnorm_residual;
 
 #define CLNORM_MAX_SPATIAL 3
 
@@ -278,7 +312,7 @@ typedef struct clnorm_desc {
     size_t size; /* sizeof(clnorm_desc), set by CLNORM_DESC_INIT */
     clnorm_norm norm;
     clnorm_layout layout;
-    clnorm_dtype dtype;                  /* of x, y, dy, dx; parameters and statistics are f32 */
+    clnorm_dtype dtype;                  /* of x, dx, z, dz and sum; parameters and statistics are f32 */
     int64_t n;                           /* largest batch, ≥ 0; a call may have fewer samples */
     int64_t c;                           /* channels, ≥ 1 */
     int32_t spatial_dims;                /* 0 for CLNORM_NC; 1 to 3 for the others */
@@ -290,24 +324,42 @@ typedef struct clnorm_desc {
                                                 ones (a dimension of 1 may have any stride) */
     int64_t groups;           /* CLNORM_GROUP: 1 or more, and a divisor of c; else 0 */
     int32_t normalized_dims;  /* CLNORM_LAYER, CLNORM_RMS: from 1 to all dimensions but n; else 0 */
+    clnorm_dtype y_dtype;     /* of y and dy; it may be another than x's */
+    clnorm_activation activation;
+    clnorm_residual residual;
+    float slope; /* CLNORM_LEAKY_RELU: finite; CLNORM_DESC_INIT: 0.01 */
+    /* CLNORM_BATCH: samples of a virtual (ghost) batch, ≥ 1; 0: all samples of a call are one. Other norms: 0. In clnorm_forward and
+     * clnorm_backward each has statistics of its own, as if it were a call: samples 0 to virtual_batch − 1 of the call's n, then the next
+     * ones; the last may have fewer. A statistics group is a channel of a batch; running statistics take the batches in order. Inference,
+     * backward from running statistics, and what is of a weight or channel know of no batches. It costs the launches of so many calls */
+    int64_t virtual_batch;
+    uint32_t double_backward; /* 1: the plan has clnorm_double_backward, too; 0: its kernels are not built */
+    /* 1: clnorm_backward takes y in place of x, so that forward may write y over x, with state, and backward dx over dy. For plans
+     * without activation or with CLNORM_LEAKY_RELU of slope > 0. What it costs in accuracy is said at clnorm_backward */
+    uint32_t backward_from_y;
 } clnorm_desc;
 #define CLNORM_DESC_INIT                                                                                               \
     {                                                                                                                  \
-        sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}, 0, 0     \
+        sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}, 0, 0,    \
+            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f, 0, 0, 0                                       \
     }
 
 typedef struct clnorm_plan clnorm_plan;
 
 /* Chooses and builds the kernels (from the cache where they are there) and allocates the plan's workspace (a few bytes a channel).
- * -> E_NULL, E_STRUCT_SIZE, E_ENUM, E_SHAPE, E_STRIDES, E_EPS, E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
+ * -> E_NULL, E_STRUCT_SIZE, E_ENUM (slope, double_backward and backward_from_y too), E_SHAPE, E_STRIDES, E_EPS, E_UNSUPPORTED
+ * (CLNORM_RESIDUAL_BEFORE of another norm than layer and RMS; double_backward of another norm than batch and layer, of other types than
+ * f32, with an activation, a residual or virtual batches; backward_from_y with another activation than a leaky ReLU of slope > 0, or with
+ * double_backward), E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
 CLNORM_API clnorm_status clnorm_plan_create(clnorm_device *device, const clnorm_desc *desc, clnorm_plan **plan);
 /* NULL is fine. Calls already enqueued still complete. */
 CLNORM_API void clnorm_plan_destroy(clnorm_plan *plan);
 
-/* Statistics groups of n samples (CLNORM_PLAN_N: the plan's n): batch norm c, group norm n·groups, instance norm n·c, layer and RMS norm
- * the product of the dimensions that are not normalized. 0 for NULL and for n out of range. */
+/* Statistics groups of n samples (CLNORM_PLAN_N: the plan's n): batch norm c, with virtual batches ceil(n / virtual_batch)·c, group norm
+ * n·groups, instance norm n·c, layer and RMS norm the product of the dimensions that are not normalized. 0 for NULL and for n out of
+ * range. */
 CLNORM_API int64_t clnorm_plan_groups(const clnorm_plan *plan, int64_t n);
-/* Bytes of: the state that forward saves for backward (f32[3][groups]: m, c, rstd; opaque); statistics (see clnorm_statistics);
+/* Bytes of: the state that forward saves for backward (three floats a group: m, c, rstd; opaque); statistics (see clnorm_statistics);
  * sums (see clnorm_backward_reduce); the workspace of one call. All 0 for NULL. */
 CLNORM_API size_t clnorm_plan_state_bytes(const clnorm_plan *plan);
 CLNORM_API size_t clnorm_plan_statistics_bytes(const clnorm_plan *plan);
@@ -318,7 +370,8 @@ CLNORM_API size_t clnorm_plan_workspace_bytes(const clnorm_plan *plan);
 CLNORM_API const char *clnorm_plan_explain(const clnorm_plan *plan);
 
 /* What a call found that only the device can know, or'ed since the plan was made or last asked. */
-#define CLNORM_FOUND_NONFINITE 1u /* a commit met a non-finite mean or variance */
+#define CLNORM_FOUND_NONFINITE   1u /* a commit met a non-finite mean or variance */
+#define CLNORM_FOUND_ZERO_WEIGHT 2u /* a backward from y met a weight of magnitude below 2^-126: clnorm_backward */
 /* Reads and clears that word. This waits for the plan's calls on the device's own queue, and on OpenCL for those on the
  * queue of the last call; nothing else in this header that runs a plan waits. -> E_NULL, E_DEVICE_FAILED. */
 CLNORM_API clnorm_status clnorm_plan_query_found(clnorm_plan *plan, uint32_t *found);
@@ -346,7 +399,7 @@ typedef struct clnorm_running {
     clnorm_average average;
     clnorm_variance variance;
     clnorm_guard guard;
-    uint64_t count; /* CLNORM_CUMULATIVE: batches averaged so far, 0 for the first */
+    uint64_t count; /* CLNORM_CUMULATIVE: batches averaged so far, 0 for the first; virtual batches count one by one */
 } clnorm_running;
 #define CLNORM_RUNNING_INIT                                                                                            \
     {                                                                                                                  \
@@ -356,17 +409,19 @@ typedef struct clnorm_running {
 /* ---- run ------------------------------------------------------------------------------------------------------- */
 /* In all of these:
  *   n          samples of this call, 0 ≤ n ≤ the plan's; the initialisers set CLNORM_PLAN_N: the plan's n
- *   x, y, dy, dx   tensors of n samples in the plan's layout; the buffer may be larger, not smaller
+ *   x, y, dy, dx, z, dz, sum   tensors of n samples in the plan's layout, x, dx, z, dz and sum of desc.dtype, y and dy of desc.y_dtype; the
+ *              buffer may be larger, not smaller
  *   weight, bias, dweight, dbias   f32, exactly as many as the norm has weights (clnorm_norm); weight and bias may be left out (1 and 0),
  *              each alone too
  *   running_mean, running_var      f32[c], exactly; batch and instance norm alone have them
- *   mean, var, rstd                f32, one a statistics group of the call's n, in the order of memory (group norm: [n, groups]);
- *              exactly c for batch norm, else the buffer may be larger. RMS norm has rstd alone
+ *   mean, var, rstd                f32, one a statistics group of the call's n, in the order of memory (group norm: [n, groups]; virtual
+ *              batches: [batches, c]); exactly c for batch norm without virtual batches, else the buffer may be larger. RMS norm has
+ *              rstd alone
  *   workspace  left out: the plan's own, then the plan's calls must be ordered by the caller (one in-order queue, or events);
  *              or clnorm_plan_workspace_bytes() bytes of the caller's, one for each call in flight
  *   stream     NULL: the device's own in-order queue; or a clnorm_cl_stream (<clnorm/opencl.h>). Must be NULL on cpu
  * n = 0: the call succeeds, writes no tensor, no statistics and no state, and launches no kernel (but clnorm_fold one, for the
- * bias); dweight and dbias are set to 0; an event still completes after its wait list. */
+ * bias); dweight and dbias are set to 0, or stay if they are added to; an event still completes after its wait list. */
 #define CLNORM_PLAN_N ((int64_t)-1)
 
 typedef struct clnorm_forward_args {
@@ -378,6 +433,8 @@ typedef struct clnorm_forward_args {
     clnorm_buffer mean, var, rstd;           /* out, each may be left out; var biased */
     clnorm_buffer running_mean, running_var; /* in and out, both or neither */
     clnorm_running running;
+    clnorm_buffer z;   /* in, required with a residual, refused without */
+    clnorm_buffer sum; /* out, required with CLNORM_RESIDUAL_BEFORE; may be x or z, the very same bytes */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_forward_args;
@@ -389,16 +446,17 @@ typedef struct clnorm_forward_args {
     {                                                                                                                  \
         sizeof(clnorm_forward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, NULL                      \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
+            CLNORM_BUFFER_INIT, NULL                                                                                   \
     }
 
 /* Forward for training: y from the batch's own statistics; then the running statistics are updated.
  * With one value per group (m = 1) the variance is 0 and y is bias (not RMS norm). A NaN or Inf in a statistics group makes that group
- * NaN (an Inf in RMS norm: rstd 0, and NaN itself) and leaves every other bit as it would be. y may be x only if state is left out.
- * Reads x twice, writes y once.
+ * NaN (an Inf in RMS norm: rstd 0, and NaN itself) and leaves every other bit as it would be. y may be x only if state is left out or with
+ * desc.backward_from_y. Reads x twice, writes y once. A residual adds one reading of z, and sum one writing.
  * -> E_NULL, E_STRUCT_SIZE, E_N, E_MISSING (x, y), E_BUFFER_…, E_LENGTH, E_OVERLAP, E_STATISTICS_MISSING (one of the
- * running pair alone), E_UNSUPPORTED (a buffer that the norm has not: running statistics; RMS norm's mean and var), E_MOMENTUM,
- * E_ENUM, E_STREAM, E_DEVICE_FAILED. */
+ * running pair alone), E_UNSUPPORTED (a buffer that the plan has not: running statistics; RMS norm's mean and var; z and sum without their
+ * residual), E_MOMENTUM, E_ENUM, E_STREAM, E_DEVICE_FAILED. */
 CLNORM_API clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args);
 
 typedef struct clnorm_infer_args {
@@ -407,13 +465,14 @@ typedef struct clnorm_infer_args {
     clnorm_buffer x, y;
     clnorm_buffer weight, bias;
     clnorm_buffer running_mean, running_var; /* in, required */
+    clnorm_buffer z;                         /* in, required with a residual, refused without */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_infer_args;
 #define CLNORM_INFER_ARGS_INIT                                                                                         \
     {                                                                                                                  \
         sizeof(clnorm_infer_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,          \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                       \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL   \
     }
 
 /* Inference, batch and instance norm: y = (x − running_mean) / sqrt(running_var + eps)·weight + bias. y may be x. Reads x once, writes
@@ -443,12 +502,13 @@ typedef struct clnorm_fold_args {
  *     a                = weight / sqrt(running_var + eps)     one a channel
  *     layer_weight_out = layer_weight·a
  *     layer_bias_out   = (layer_bias − running_mean)·a + bias
- * The plan is a batch norm plan whose tensor is the layer's weights (always of the plan's n), c the layer's outputs and eps the norm's:
+ * The plan is a batch norm plan, of f32 without activation, residual and virtual batches, whose tensor is the layer's weights (always of
+ * the plan's n), c the layer's outputs and eps the norm's:
  *     [out, in], [c_out, c_in, kh, kw]   CLNORM_NCS, n = 1, c = out, spatial = {in} or {c_in, kh, kw} (or any with that product)
  *     [in, out]                          CLNORM_NC, n = in, c = out
  * layer_weight_out may be layer_weight, layer_bias_out may be layer_bias. Reads and writes the layer's weights once. With n = 0 the bias
  * alone is written. Bounds held: |layer_weight_out − …| ≤ 5u·|…|, |layer_bias_out − …| ≤ 7u·|(layer_bias − running_mean)·a| + u·|bias|.
- * -> as clnorm_infer, but for E_N. */
+ * -> as clnorm_infer, but for E_N; E_UNSUPPORTED for another plan. */
 CLNORM_API clnorm_status clnorm_fold(clnorm_plan *plan, const clnorm_fold_args *args);
 
 /* Backward takes the statistics from exactly one source:
@@ -456,15 +516,28 @@ CLNORM_API clnorm_status clnorm_fold(clnorm_plan *plan, const clnorm_fold_args *
  *   mean and rstd                of another framework: as accurate as they are (an f32 mean is off by up to u·|mean|, so x̂ by up to
  *                                u·|mean|·rstd). RMS norm: rstd alone
  *   running_mean and running_var frozen statistics: they are constants, so dx = dy·weight·rstd */
+/* Gradients that are added to what is there, instead of written over it: or'ed. In 16 bits the sum is rounded once. */
+#define CLNORM_ADD_DX      1u
+#define CLNORM_ADD_DWEIGHT 2u
+#define CLNORM_ADD_DBIAS   4u
+#define CLNORM_ADD_DZ      8u
+
 typedef struct clnorm_backward_args {
     size_t size;
     int64_t n;
-    clnorm_buffer x, dy;
+    clnorm_buffer x, dy; /* x: refused with desc.backward_from_y, whose plans take y */
     clnorm_buffer weight;
     clnorm_buffer state;
     clnorm_buffer mean, rstd;
     clnorm_buffer running_mean, running_var;
-    clnorm_buffer dx, dweight, dbias; /* out, each may be left out, not all three */
+    clnorm_buffer dx, dweight, dbias; /* out, each may be left out, not all (dz too) */
+    /* What the gradient of the activation is worked out from; refused without an activation. Either y of forward (CLNORM_RELU, and
+     * CLNORM_LEAKY_RELU with slope > 0: its sign tells), or, if y is left out, from x again, then bias (if forward had one) and
+     * CLNORM_RESIDUAL_AFTER's z are needed.
+     * With desc.backward_from_y: y of forward, and its bias (if it had one) and z (CLNORM_RESIDUAL_AFTER), from which x̂ is worked out. */
+    clnorm_buffer y, bias, z;
+    clnorm_buffer dz;    /* out, CLNORM_RESIDUAL_AFTER alone, may be left out: act'·dy */
+    uint32_t accumulate; /* CLNORM_ADD_…; with CLNORM_ADD_DX dx may not be dy */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_backward_args;
@@ -472,21 +545,78 @@ typedef struct clnorm_backward_args {
     {                                                                                                                  \
         sizeof(clnorm_backward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                       \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, 0, CLNORM_BUFFER_INIT, NULL                                        \
     }
 
 /* x̂ = (x − mean)·rstd
  * dbias = Σdy      dweight = Σ dy·x̂      over all elements of a weight
  * dx = rstd·(g − Σg/m − x̂·Σ(g·x̂)/m)     g = weight·dy, over the statistics group; RMS norm: without Σg/m
- * x may be left out only with frozen statistics and no dweight. dx may be dy. Reads x and dy twice, writes dx once.
+ * with dy·act'(t) in place of dy if there is an activation; dz is that product.
+ * x may be left out only with frozen statistics, no dweight, and no activation that is worked out from it. dx may be dy. Reads x and dy
+ * twice, writes dx once.
  * Bounds held: |dx − dx64| ≤ 32u·rstd·max(|g| + |mean g| + |x̂·mean(g·x̂)|) of a statistics group, |dweight − …| ≤ 16u·Σ|dy·x̂|
- * (layer and group norm, whose mean is of values of other weights too: 16u·Σ|dy|·(|x̂| + 1)), |dbias − …| ≤ 16u·Σ|dy|.
- * -> as clnorm_forward; E_STATISTICS_SOURCE, E_STATISTICS_MISSING (half a pair). */
+ * (layer and group norm, whose mean is of values of other weights too: 16u·Σ|dy|·(|x̂| + 1)), |dbias − …| ≤ 16u·Σ|dy|. K virtual
+ * batches are added up in their order: (15 + K)u in place of 16u for dweight and dbias.
+ * From y (desc.backward_from_y): x̂ = (t − z − bias)/weight with t = y, or y/slope where a leaky ReLU's y is not above 0. Reads y (and z)
+ * where it would read x. y may be left out where x may. weight and bias must be those of forward: left out only if forward had none. The
+ * error of x̂ grows with |bias/weight|: y is rounded to v·|y|, v = 2^-24, 2^-11 (f16) or 2^-8 (bf16), which is v·|x̂ + bias/weight| of x̂
+ * (with z: v·|x̂ + (bias + z)/weight|), and working x̂ out adds e = 20u·(|x̂| + (|bias| + |z|)/|weight|); u where e is more than |x̂| says
+ * that nothing is known of x̂. Bounds held, of the y that is given: rstd·(e·|mean(g·x̂)| + |x̂|·mean(|g|·e)) more than the above for dx, and
+ * Σ|dy|·e more for dweight.
+ * Where |weight| < 2^-126, 0 too, y says nothing of x: x̂ counts as 0, so that it has no part in dweight and in the means of dx; and
+ * CLNORM_FOUND_ZERO_WEIGHT is set. Where weight·rstd is below 2^-128 what a gradient has of x̂ may be NaN or Inf.
+ * -> as clnorm_forward; E_STATISTICS_SOURCE, E_STATISTICS_MISSING (half a pair), E_ENUM (accumulate has an unknown bit),
+ * E_UNSUPPORTED (y, bias, z or dz where the plan has no use for it; x with desc.backward_from_y). */
 CLNORM_API clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args);
 
+typedef struct clnorm_double_backward_args {
+    size_t size;
+    int64_t n;
+    clnorm_buffer x, dy;                     /* in, required: those of clnorm_backward, */
+    clnorm_buffer weight;                    /* and its weight, */
+    clnorm_buffer state;                     /* and its source of statistics, exactly one */
+    clnorm_buffer mean, rstd;                /* (layer norm has no running ones) */
+    clnorm_buffer running_mean, running_var; /* */
+    clnorm_buffer v_dx;                      /* in: tensor, may be left out: 0 */
+    clnorm_buffer v_dweight, v_dbias; /* in: one a weight, each may be left out: 0; of the three one must be given */
+    clnorm_buffer g_x, g_dy;          /* out: tensors, each may be left out, */
+    clnorm_buffer g_weight;           /* out: one a weight, too, but not all three */
+    clnorm_buffer workspace;
+    const void *stream;
+} clnorm_double_backward_args;
+#define CLNORM_DOUBLE_BACKWARD_ARGS_INIT                                                                               \
+    {                                                                                                                  \
+        sizeof(clnorm_double_backward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,                    \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                                           \
+    }
+
+/* The gradient of the backward, of plans with desc.double_backward. Of L = Σ v_dx·dx + Σ v_dweight·dweight + Σ v_dbias·dbias, where dx,
+ * dweight and dbias are what clnorm_backward makes of x, dy and weight (x also through its statistics):
+ *     g_x = ∂L/∂x      g_dy = ∂L/∂dy      g_weight = ∂L/∂weight
+ * With w, p, q = weight, v_dweight, v_dbias of an element, v = v_dx, g = w·dy, and ⟨·⟩ the mean over the statistics group (docs/math.md):
+ *     t        = rstd·(v − ⟨v⟩ − x̂·⟨v·x̂⟩)
+ *     g_dy     = w·t + p·x̂ + q
+ *     g_weight = Σ dy·t      over all elements of a weight
+ *     g_x      = rstd·(p·dy − ⟨p·dy⟩ − x̂·⟨p·dy·x̂⟩)
+ *                − rstd²·(⟨v·x̂⟩·(g − ⟨g⟩) + ⟨g·x̂⟩·(v − ⟨v⟩) + x̂·(⟨g·v⟩ − ⟨g⟩·⟨v⟩ − 3·⟨g·x̂⟩·⟨v·x̂⟩))
+ * Frozen statistics are constants: t = rstd·v, g_x = rstd·p·dy. No output may overlap anything. n = 0: g_weight is set to 0. Reads x, dy
+ * and v_dx twice (layer norm three times for g_weight on OpenCL), writes g_x and g_dy once.
+ * A NaN or Inf in x, dy or v_dx leaves every bit of the other statistics groups (frozen: of the other elements) and of the weights that
+ * have no part in its own as it would be. Where the formulas give no finite value, neither does the call: NaN with the batch's own
+ * statistics of such an x; by given mean and rstd NaN or Inf, and which of the two is not promised.
+ * Bounds held, with every term in its absolute value, means of absolute values, and |x̂| + 1 for x̂: 128u of g_x, 64u of g_dy, both at
+ * their largest in the statistics group, 96u of g_weight.
+ * -> as clnorm_backward; E_MISSING (no v_…, no g_…); E_UNSUPPORTED for a plan without desc.double_backward. */
+CLNORM_API clnorm_status clnorm_double_backward(clnorm_plan *plan, const clnorm_double_backward_args *args);
+
 /* ---- the same as steps ----------------------------------------------------------------------------------------- */
-/* Batch norm's (E_UNSUPPORTED for the others, whose groups lie in one sample). clnorm_forward is clnorm_statistics → clnorm_apply →
- * clnorm_commit; clnorm_backward is clnorm_backward_reduce → clnorm_backward_apply. Between the steps, statistics of other processes or devices can be merged, and sums added.
+/* Batch norm's, of every type: E_UNSUPPORTED for the other norms, whose groups lie in one sample, and with an activation, a residual or
+ * virtual batches; those of backward, which take x, with desc.backward_from_y too.
+ * clnorm_forward is clnorm_statistics → clnorm_apply → clnorm_commit; clnorm_backward is clnorm_backward_reduce →
+ * clnorm_backward_apply. Between the steps, statistics of other processes or devices can be merged, and sums added.
  *
  * Statistics are f32[5][c], planes: count (high), count (low), mean m, mean residual c, var (biased). count = high + low
  * exactly, up to 2^48; the mean is m + c. Gather those of k processes one after the other and merge them. */

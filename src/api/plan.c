@@ -61,7 +61,62 @@ static clnorm_status check_norm(const clnorm_desc *d)
     if (d->norm == CLNORM_GROUP ? d->groups < 1 || d->c % d->groups != 0 : d->groups != 0)
         return cln_fail(CLNORM_E_SHAPE, "%s: desc.groups is %" PRId64 " but must be %s", who, d->groups,
                         d->norm == CLNORM_GROUP ? "at least 1 and a divisor of c" : "0 for this norm");
+    if (d->norm == CLNORM_BATCH ? d->virtual_batch < 0 : d->virtual_batch != 0)
+        return cln_fail(CLNORM_E_SHAPE, "%s: desc.virtual_batch is %" PRId64 " but must be %s", who, d->virtual_batch,
+                        d->norm == CLNORM_BATCH ? "at least 0" : "0 for this norm");
+    if (d->residual == CLNORM_RESIDUAL_BEFORE && !rows)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "%s: desc.residual is CLNORM_RESIDUAL_BEFORE but must be another for a norm that is neither "
+                        "CLNORM_LAYER nor CLNORM_RMS",
+                        who);
+    if (d->activation == CLNORM_LEAKY_RELU && !isfinite(d->slope))
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.slope is %g but must be finite", who, (double)d->slope);
     return CLNORM_OK;
+}
+
+static clnorm_status check_double_backward(const clnorm_desc *d)
+{
+    const char *who = "clnorm_plan_create";
+    if (d->double_backward > 1)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.double_backward is %" PRIu32 " but must be 0 or 1", who,
+                        d->double_backward);
+    if (d->double_backward && d->norm != CLNORM_BATCH && d->norm != CLNORM_LAYER)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "%s: desc.double_backward is 1 but must be 0 for a norm that is neither CLNORM_BATCH nor "
+                        "CLNORM_LAYER",
+                        who);
+    if (d->double_backward &&
+        (d->dtype != CLNORM_F32 || d->y_dtype != CLNORM_F32 || d->activation || d->residual || d->virtual_batch))
+        return cln_fail(
+            CLNORM_E_UNSUPPORTED,
+            "%s: desc.double_backward is 1 but must be 0 for other types than CLNORM_F32, with an activation, "
+            "a residual or virtual batches",
+            who);
+    return CLNORM_OK;
+}
+
+static clnorm_status check_backward_from_y(const clnorm_desc *d)
+{
+    const char *who = "clnorm_plan_create";
+    int invertible = d->activation == CLNORM_NO_ACTIVATION || (d->activation == CLNORM_LEAKY_RELU && d->slope > 0.0f);
+    if (d->backward_from_y > 1)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.backward_from_y is %" PRIu32 " but must be 0 or 1", who,
+                        d->backward_from_y);
+    if (d->backward_from_y && !invertible)
+        return cln_fail(
+            CLNORM_E_UNSUPPORTED,
+            "%s: desc.backward_from_y is 1 but must be 0 with another activation than CLNORM_LEAKY_RELU with "
+            "slope > 0, which alone tells from y what was before it",
+            who);
+    if (d->backward_from_y && d->double_backward)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "%s: desc.backward_from_y is 1 but must be 0 with desc.double_backward, which takes x", who);
+    return CLNORM_OK;
+}
+
+static int is_dtype(clnorm_dtype dtype)
+{
+    return dtype == CLNORM_F32 || dtype == CLNORM_F16 || dtype == CLNORM_BF16;
 }
 
 static clnorm_status check_desc(const clnorm_desc *d)
@@ -75,13 +130,24 @@ static clnorm_status check_desc(const clnorm_desc *d)
     if (d->layout != CLNORM_NC && d->layout != CLNORM_NCS && d->layout != CLNORM_NSC)
         return cln_fail(CLNORM_E_ENUM, "%s: desc.layout is %d but must be CLNORM_NC, CLNORM_NCS or CLNORM_NSC", who,
                         (int)d->layout);
-    if (d->dtype != CLNORM_F32)
-        return cln_fail(CLNORM_E_ENUM, "%s: desc.dtype is %d but must be CLNORM_F32", who, (int)d->dtype);
+    if (!is_dtype(d->dtype) || !is_dtype(d->y_dtype))
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.%s is %d but must be CLNORM_F32, CLNORM_F16 or CLNORM_BF16", who,
+                        is_dtype(d->dtype) ? "y_dtype" : "dtype", (int)(is_dtype(d->dtype) ? d->y_dtype : d->dtype));
+    if ((int)d->activation < CLNORM_NO_ACTIVATION || (int)d->activation > CLNORM_SILU)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.activation is %d but must be one of clnorm_activation", who,
+                        (int)d->activation);
+    if ((int)d->residual < CLNORM_NO_RESIDUAL || (int)d->residual > CLNORM_RESIDUAL_BEFORE)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.residual is %d but must be one of clnorm_residual", who,
+                        (int)d->residual);
     if (!(d->eps >= 0.0f) || isinf(d->eps))
         return cln_fail(CLNORM_E_EPS, "%s: desc.eps is %g but must be finite and at least 0", who, (double)d->eps);
     clnorm_status status = check_shape(d);
     if (status == CLNORM_OK)
         status = check_norm(d);
+    if (status == CLNORM_OK)
+        status = check_double_backward(d);
+    if (status == CLNORM_OK)
+        status = check_backward_from_y(d);
     return status == CLNORM_OK ? check_strides(d) : status;
 }
 
@@ -108,13 +174,12 @@ int64_t clnorm_plan_groups(const clnorm_plan *plan, int64_t n)
         n = plan->desc.n;
     if (!plan || n < 0 || n > plan->desc.n)
         return 0;
-    struct cln_view view = cln_view_make(&plan->desc, (uint64_t)n);
-    return (int64_t)cln_view_statistics(&view);
+    return (int64_t)cln_view_groups(&plan->desc, (uint64_t)n);
 }
 
 size_t clnorm_plan_state_bytes(const clnorm_plan *plan)
 {
-    return plan ? cln_plan_planes_bytes(plan, CLN_STATE_PLANES) : 0;
+    return plan ? cln_plan_state_bytes(plan) : 0;
 }
 
 size_t clnorm_plan_statistics_bytes(const clnorm_plan *plan)

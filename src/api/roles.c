@@ -27,7 +27,7 @@ static clnorm_status check_size(const clnorm_plan *plan, const char *who, const 
                                 const struct cln_op *op)
 {
     const char *name = cln_role_name(a->role);
-    uint64_t have = a->buffer->bytes, groups = cln_view_statistics(&op->view);
+    uint64_t have = a->buffer->bytes;
     uint64_t statistics = cln_plan_planes_bytes(plan, CLN_STATISTICS_PLANES), want = 0;
     switch (a->extent) {
     case CLN_CHANNEL:
@@ -35,15 +35,15 @@ static clnorm_status check_size(const clnorm_plan *plan, const char *who, const 
     case CLN_PER_WEIGHT:
         return check_length(who, name, have, op->view.weights, plan->view.along ? "the norm's weights" : "c");
     case CLN_PER_GROUP:
-        if (plan->desc.norm == CLNORM_BATCH)
-            return check_length(who, name, have, groups, "c");
-        want = groups * sizeof(float);
+        if (plan->desc.norm == CLNORM_BATCH && plan->desc.virtual_batch == 0)
+            return check_length(who, name, have, op->groups, "c");
+        want = op->groups * sizeof(float);
         break;
     case CLN_TENSOR:
-        want = cln_view_elements(&op->view) * sizeof(float);
+        want = cln_view_elements(&op->view) * cln_role_bytes(op, a->role);
         break;
     case CLN_STATE_SIZE:
-        want = cln_plan_planes_bytes(plan, CLN_STATE_PLANES);
+        want = cln_plan_state_bytes(plan);
         break;
     case CLN_STATISTICS_SIZE:
         want = statistics;
@@ -80,10 +80,10 @@ static clnorm_status check_one(const clnorm_plan *plan, const char *who, const s
     clnorm_status status = check_size(plan, who, a, op);
     if (status == CLNORM_OK)
         status = plan->device->backend->resolve(plan->device, who, name, a->buffer, span);
-    if (status == CLNORM_OK && span->begin % sizeof(float))
+    if (status == CLNORM_OK && span->begin % cln_role_bytes(op, a->role))
         status =
-            cln_fail(CLNORM_E_BUFFER_ALIGNMENT, "%s: %s starts at byte %" PRIu64 " but must start at a multiple of 4",
-                     who, name, span->begin);
+            cln_fail(CLNORM_E_BUFFER_ALIGNMENT, "%s: %s starts at byte %" PRIu64 " but must start at a multiple of %zu",
+                     who, name, span->begin, cln_role_bytes(op, a->role));
     return status;
 }
 
@@ -98,23 +98,27 @@ static struct cln_span touched(const struct cln_argument *a, const struct cln_op
 {
     struct cln_span span = op->role[a->role];
     if (a->extent == CLN_TENSOR)
-        span.bytes = (size_t)cln_view_elements(&op->view) * sizeof(float);
+        span.bytes = (size_t)cln_view_elements(&op->view) * cln_role_bytes(op, a->role);
     else if (a->extent == CLN_PER_GROUP)
-        span.bytes = (size_t)cln_view_statistics(&op->view) * sizeof(float);
+        span.bytes = (size_t)op->groups * sizeof(float);
     return span;
 }
 
-static int may_be_same(const int *alias, enum cln_role a, enum cln_role b)
+/* Of the same type, too: what is read is gone with what is written. */
+static int may_alias(const struct cln_argument *a, const struct cln_argument *b, const struct cln_op *op,
+                     const struct cln_alias *aliases, size_t count)
 {
-    for (; *alias >= 0; alias += 2) {
-        if (((int)a == alias[0] && (int)b == alias[1]) || ((int)a == alias[1] && (int)b == alias[0]))
-            return 1;
+    int of_y = (a->role == CLN_Y || a->role == CLN_DY) != (b->role == CLN_Y || b->role == CLN_DY);
+    for (size_t i = 0; i < count; i++) {
+        if ((a->role == aliases[i].out && b->role == aliases[i].in) ||
+            (b->role == aliases[i].out && a->role == aliases[i].in))
+            return !of_y || op->x_dtype == op->y_dtype;
     }
     return 0;
 }
 
 clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cln_argument *arguments, size_t count,
-                       const int *alias, struct cln_op *op)
+                       const struct cln_alias *aliases, size_t alias_count, struct cln_op *op)
 {
     for (size_t i = 0; i < count; i++) {
         clnorm_status status = check_one(plan, who, &arguments[i], op);
@@ -129,7 +133,7 @@ clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cl
             struct cln_span p = touched(a, op), q = touched(b, op);
             if (!overlap(&p, &q))
                 continue;
-            int allowed = may_be_same(alias, a->role, b->role);
+            int allowed = may_alias(a, b, op, aliases, alias_count);
             if (allowed && p.begin == q.begin)
                 continue;
             return cln_fail(CLNORM_E_OVERLAP,

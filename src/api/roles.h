@@ -7,10 +7,10 @@
 enum cln_access { CLN_IN, CLN_OUT, CLN_INOUT };
 
 enum cln_extent {
-    CLN_TENSOR,     /* at least n·c·positions elements */
+    CLN_TENSOR,     /* at least n·c·positions elements, of y's type for Y and DY, else of x's */
     CLN_CHANNEL,    /* exactly c floats */
     CLN_PER_WEIGHT, /* exactly a float a weight */
-    CLN_PER_GROUP,  /* at least a float a statistics group; batch norm: exactly */
+    CLN_PER_GROUP,  /* at least a float a statistics group; batch norm without virtual batches: exactly */
     CLN_STATE_SIZE, /* at least clnorm_plan_state_bytes() */
     CLN_STATISTICS_SIZE,
     CLN_GATHERED_SIZE, /* at least parts times that of statistics */
@@ -26,10 +26,15 @@ struct cln_argument {
     const clnorm_buffer *buffer;
 };
 
-/* Resolves the arguments into op->role and checks presence, kind, device, alignment, size and overlap. op->view and op->parts
- * are set. alias: pairs of roles (out, in) that may be the very same bytes, ended by -1. `who` is the call's name. */
+/* Roles that may be the very same bytes. */
+struct cln_alias {
+    enum cln_role out, in;
+};
+
+/* Resolves the arguments into op->role and checks presence, kind, device, alignment, size and overlap. op->view, op->elements, op->groups
+ * and op->parts are set. `who` is the call's name. */
 clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cln_argument *arguments, size_t count,
-                       const int *alias, struct cln_op *op);
+                       const struct cln_alias *aliases, size_t alias_count, struct cln_op *op);
 
 const char *cln_role_name(enum cln_role role);
 

@@ -1,24 +1,32 @@
 /* The calls that run a plan: each checks its struct, binds its buffers by a table and hands over to src/plan. */
+#include "api/checks.h"
 #include "api/roles.h"
 #include "base/status.h"
 
 #include <inttypes.h>
-#include <math.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static const int no_alias[] = {-1};
+static const struct cln_alias y_over_x[] = {{CLN_Y, CLN_X}}, dx_over_dy[] = {{CLN_DX, CLN_DY}};
 
 /* What every call has in common. n is CLNORM_PLAN_N for calls without samples. */
 static clnorm_status begin(clnorm_plan *plan, const char *who, int64_t n, const void *stream, struct cln_op *op)
 {
-    *op = (struct cln_op){.eps = plan->desc.eps, .stream = stream};
+    *op = (struct cln_op){.x_dtype = plan->desc.dtype,
+                          .y_dtype = plan->desc.y_dtype,
+                          .activation = plan->desc.activation,
+                          .residual = plan->desc.residual,
+                          .slope = plan->desc.slope,
+                          .eps = plan->desc.eps,
+                          .stream = stream};
     if (n == CLNORM_PLAN_N)
         n = plan->desc.n;
     if (n < 0 || n > plan->desc.n)
         return cln_fail(CLNORM_E_N, "%s: n is %" PRId64 " but must be from 0 to the plan's n, %" PRId64, who, n,
                         plan->desc.n);
     op->view = cln_view_make(&plan->desc, (uint64_t)n);
+    op->elements = cln_view_elements(&op->view);
+    op->groups = cln_view_groups(&plan->desc, (uint64_t)n);
     return plan->device->backend->check_stream(plan->device, who, stream);
 }
 
@@ -33,90 +41,6 @@ static clnorm_status check_struct(const clnorm_plan *plan, const char *who, cons
     if (size != known)
         return cln_fail(CLNORM_E_STRUCT_SIZE, "%s: args->size is %zu but must be %zu (use the initialiser)", who, size,
                         known);
-    return CLNORM_OK;
-}
-
-static clnorm_status check_running(const char *who, const clnorm_running *r)
-{
-    if (r->average != CLNORM_EXPONENTIAL && r->average != CLNORM_CUMULATIVE)
-        return cln_fail(CLNORM_E_ENUM, "%s: running.average is %d but must be CLNORM_EXPONENTIAL or CLNORM_CUMULATIVE",
-                        who, (int)r->average);
-    if (r->variance != CLNORM_BIASED && r->variance != CLNORM_UNBIASED)
-        return cln_fail(CLNORM_E_ENUM, "%s: running.variance is %d but must be CLNORM_BIASED or CLNORM_UNBIASED", who,
-                        (int)r->variance);
-    if (r->guard != CLNORM_GUARD_NONE && r->guard != CLNORM_GUARD_FINITE)
-        return cln_fail(CLNORM_E_ENUM, "%s: running.guard is %d but must be CLNORM_GUARD_NONE or CLNORM_GUARD_FINITE",
-                        who, (int)r->guard);
-    if (r->average == CLNORM_EXPONENTIAL && !(r->momentum >= 0.0f && r->momentum <= 1.0f))
-        return cln_fail(CLNORM_E_MOMENTUM, "%s: running.momentum is %g but must be from 0 to 1", who,
-                        (double)r->momentum);
-    return CLNORM_OK;
-}
-
-static int given(const clnorm_buffer *b)
-{
-    return b->kind != CLNORM_BUFFER_NONE;
-}
-
-static clnorm_status check_pair(const char *who, const clnorm_buffer *mean, const clnorm_buffer *var)
-{
-    if (given(mean) != given(var))
-        return cln_fail(CLNORM_E_STATISTICS_MISSING, "%s: %s is missing but must be given with %s", who,
-                        given(mean) ? "running_var" : "running_mean", given(mean) ? "running_mean" : "running_var");
-    return CLNORM_OK;
-}
-
-static const char *norm_name(const clnorm_plan *plan)
-{
-    static const char *const names[] = {"batch norm", "layer norm", "group norm", "instance norm", "RMS norm"};
-    return names[plan->desc.norm];
-}
-
-/* A buffer that the plan's norm has not. */
-static clnorm_status refuse(const clnorm_plan *plan, const char *who, const char *name, const clnorm_buffer *b)
-{
-    if (given(b))
-        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: %s is given but must be left out, for %s has none", who, name,
-                        norm_name(plan));
-    return CLNORM_OK;
-}
-
-static int has_running(const clnorm_plan *plan)
-{
-    return plan->desc.norm == CLNORM_BATCH || plan->desc.norm == CLNORM_INSTANCE;
-}
-
-/* A call that only some norms have. */
-static clnorm_status check_norm(const clnorm_plan *plan, const char *who, int has, const char *instead)
-{
-    if (!has)
-        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: the plan is of %s, which has no such call: use %s", who,
-                        norm_name(plan), instead);
-    return CLNORM_OK;
-}
-
-/* Exactly one of state, (mean, rstd) and, if allowed, the running pair. */
-static clnorm_status choose_source(const char *who, const clnorm_plan *plan, const clnorm_buffer *state,
-                                   const clnorm_buffer *mean, const clnorm_buffer *rstd,
-                                   const clnorm_buffer *running_mean, enum cln_source *source)
-{
-    if (!plan->view.centred) {
-        clnorm_status status = refuse(plan, who, "mean", mean);
-        if (status != CLNORM_OK)
-            return status;
-        mean = rstd; /* which stands for the pair */
-    }
-    if (given(mean) != given(rstd))
-        return cln_fail(CLNORM_E_STATISTICS_MISSING, "%s: %s is missing but must be given with %s", who,
-                        given(mean) ? "rstd" : "mean", given(mean) ? "mean" : "rstd");
-    int frozen = running_mean && given(running_mean);
-    int sources = given(state) + given(mean) + frozen;
-    if (sources != 1)
-        return cln_fail(CLNORM_E_STATISTICS_SOURCE,
-                        "%s: %d sources of statistics are given but it must be one: state, or %s%s", who, sources,
-                        plan->view.centred ? "mean and rstd" : "rstd",
-                        running_mean && has_running(plan) ? ", or running_mean and running_var" : "");
-    *source = frozen ? CLN_FROM_RUNNING : given(state) ? CLN_FROM_STATE : CLN_FROM_GIVEN;
     return CLNORM_OK;
 }
 
@@ -135,16 +59,17 @@ static clnorm_status choose_source(const char *who, const clnorm_plan *plan, con
 clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
 {
     BEGIN(args->n);
-    if (!has_running(plan)) {
-        TRY(refuse(plan, __func__, "running_mean", &args->running_mean));
-        TRY(refuse(plan, __func__, "running_var", &args->running_var));
+    if (!cln_has_running(plan)) {
+        TRY(cln_refuse(plan, __func__, "running_mean", &args->running_mean));
+        TRY(cln_refuse(plan, __func__, "running_var", &args->running_var));
     }
     if (!plan->view.centred) {
-        TRY(refuse(plan, __func__, "mean", &args->mean));
-        TRY(refuse(plan, __func__, "var", &args->var));
+        TRY(cln_refuse(plan, __func__, "mean", &args->mean));
+        TRY(cln_refuse(plan, __func__, "var", &args->var));
     }
-    TRY(check_pair(__func__, &args->running_mean, &args->running_var));
-    TRY(check_running(__func__, &args->running));
+    TRY(cln_check_pair(__func__, &args->running_mean, &args->running_var));
+    TRY(cln_check_running(__func__, &args->running));
+    TRY(cln_check_residual(plan, __func__, &args->z, &args->sum));
     op.running = args->running;
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
@@ -157,17 +82,21 @@ clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
         {CLN_RSTD, CLN_OUT, CLN_PER_GROUP, 0, &args->rstd},
         {CLN_RUNNING_MEAN, CLN_INOUT, CLN_CHANNEL, 0, &args->running_mean},
         {CLN_RUNNING_VAR, CLN_INOUT, CLN_CHANNEL, 0, &args->running_var},
+        {CLN_Z, CLN_IN, CLN_TENSOR, plan->desc.residual != CLNORM_NO_RESIDUAL, &args->z},
+        {CLN_SUM, CLN_OUT, CLN_TENSOR, plan->desc.residual == CLNORM_RESIDUAL_BEFORE, &args->sum},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[] = {CLN_Y, CLN_X, -1};
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), given(&args->state) ? no_alias : in_place, &op));
+    const struct cln_alias aliases[] = {{CLN_SUM, CLN_X}, {CLN_SUM, CLN_Z}, {CLN_Y, CLN_X}};
+    int keeps_x = cln_given(&args->state) && !plan->desc.backward_from_y;
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), aliases, keeps_x ? 2 : 3, &op));
     return cln_plan_run(plan, CLN_CALL_FORWARD, &op);
 }
 
 clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args)
 {
     BEGIN(args->n);
-    TRY(check_norm(plan, __func__, has_running(plan), "clnorm_forward"));
+    TRY(cln_check_norm(plan, __func__, cln_has_running(plan), "clnorm_forward"));
+    TRY(cln_check_residual(plan, __func__, &args->z, NULL));
     op.source = CLN_FROM_RUNNING;
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
@@ -176,17 +105,20 @@ clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args)
         {CLN_BIAS, CLN_IN, CLN_PER_WEIGHT, 0, &args->bias},
         {CLN_RUNNING_MEAN, CLN_IN, CLN_CHANNEL, 1, &args->running_mean},
         {CLN_RUNNING_VAR, CLN_IN, CLN_CHANNEL, 1, &args->running_var},
+        {CLN_Z, CLN_IN, CLN_TENSOR, plan->desc.residual != CLNORM_NO_RESIDUAL, &args->z},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[] = {CLN_Y, CLN_X, -1};
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, &op));
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), y_over_x, 1, &op));
     return cln_plan_run(plan, CLN_CALL_INFER, &op);
 }
 
 clnorm_status clnorm_fold(clnorm_plan *plan, const clnorm_fold_args *args)
 {
     BEGIN(CLNORM_PLAN_N);
-    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "a batch norm plan of the layer's weights"));
+    TRY(cln_check_steps(plan, __func__, "a batch norm plan of the layer's weights"));
+    if (plan->desc.dtype != CLNORM_F32 || plan->desc.y_dtype != CLNORM_F32)
+        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: desc.dtype is %d and desc.y_dtype %d but both must be CLNORM_F32",
+                        __func__, (int)plan->desc.dtype, (int)plan->desc.y_dtype);
     op.source = CLN_FROM_RUNNING;
     const struct cln_argument arguments[] = {
         {CLN_LAYER_WEIGHT, CLN_IN, CLN_TENSOR, 1, &args->layer_weight},
@@ -199,26 +131,34 @@ clnorm_status clnorm_fold(clnorm_plan *plan, const clnorm_fold_args *args)
         {CLN_LAYER_BIAS_OUT, CLN_OUT, CLN_CHANNEL, 1, &args->layer_bias_out},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[] = {CLN_LAYER_WEIGHT_OUT, CLN_LAYER_WEIGHT, CLN_LAYER_BIAS_OUT, CLN_LAYER_BIAS, -1};
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, &op));
+    const struct cln_alias in_place[] = {{CLN_LAYER_WEIGHT_OUT, CLN_LAYER_WEIGHT},
+                                         {CLN_LAYER_BIAS_OUT, CLN_LAYER_BIAS}};
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, COUNT(in_place), &op));
     return cln_plan_run(plan, CLN_CALL_FOLD, &op);
 }
 
 clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args)
 {
     BEGIN(args->n);
-    TRY(check_pair(__func__, &args->running_mean, &args->running_var));
-    if (!has_running(plan)) {
-        TRY(refuse(plan, __func__, "running_mean", &args->running_mean));
-        TRY(refuse(plan, __func__, "running_var", &args->running_var));
+    TRY(cln_check_pair(__func__, &args->running_mean, &args->running_var));
+    if (!cln_has_running(plan)) {
+        TRY(cln_refuse(plan, __func__, "running_mean", &args->running_mean));
+        TRY(cln_refuse(plan, __func__, "running_var", &args->running_var));
     }
-    TRY(choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, &args->running_mean, &op.source));
-    if (!given(&args->dx) && !given(&args->dweight) && !given(&args->dbias))
+    TRY(cln_choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, &args->running_mean, &op.source));
+    TRY(cln_check_activation(plan, __func__, args));
+    if (!cln_given(&args->dx) && !cln_given(&args->dweight) && !cln_given(&args->dbias) && !cln_given(&args->dz))
         return cln_fail(CLNORM_E_MISSING, "%s: dx, dweight and dbias are all missing but at least one must be given",
                         __func__);
-    int x_needed = op.source != CLN_FROM_RUNNING || given(&args->dweight);
+    op.accumulate = args->accumulate;
+    op.from_y = plan->desc.backward_from_y != 0;
+    int activates = plan->desc.activation != CLNORM_NO_ACTIVATION;
+    int again = activates && !cln_given(&args->y) && !op.from_y; /* the value before it, from x */
+    int normalized_needed = op.source != CLN_FROM_RUNNING || cln_given(&args->dweight),
+        x_needed = normalized_needed || again;
+    int z_needed = again || (op.from_y && normalized_needed);
     const struct cln_argument arguments[] = {
-        {CLN_X, CLN_IN, CLN_TENSOR, x_needed, &args->x},
+        {CLN_X, CLN_IN, CLN_TENSOR, x_needed && !op.from_y, &args->x},
         {CLN_DY, CLN_IN, CLN_TENSOR, 1, &args->dy},
         {CLN_WEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->weight},
         {CLN_STATE, CLN_IN, CLN_STATE_SIZE, 0, &args->state},
@@ -229,30 +169,74 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
         {CLN_DX, CLN_OUT, CLN_TENSOR, 0, &args->dx},
         {CLN_DWEIGHT, CLN_OUT, CLN_PER_WEIGHT, 0, &args->dweight},
         {CLN_DBIAS, CLN_OUT, CLN_PER_WEIGHT, 0, &args->dbias},
+        {CLN_Y, CLN_IN, CLN_TENSOR, op.from_y && (normalized_needed || activates), &args->y},
+        {CLN_BIAS, CLN_IN, CLN_PER_WEIGHT, 0, &args->bias},
+        {CLN_Z, CLN_IN, CLN_TENSOR, z_needed && plan->desc.residual == CLNORM_RESIDUAL_AFTER, &args->z},
+        {CLN_DZ, CLN_OUT, CLN_TENSOR, 0, &args->dz},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[] = {CLN_DX, CLN_DY, -1};
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, &op));
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), dx_over_dy, args->accumulate & CLNORM_ADD_DX ? 0 : 1,
+                 &op));
+    if (op.from_y && normalized_needed)
+        op.role[CLN_X] = op.role[CLN_Y];
     return cln_plan_run(plan, CLN_CALL_BACKWARD, &op);
+}
+
+clnorm_status clnorm_double_backward(clnorm_plan *plan, const clnorm_double_backward_args *args)
+{
+    BEGIN(args->n);
+    if (!plan->desc.double_backward)
+        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: desc.double_backward of the plan is 0 but must be 1", __func__);
+    TRY(cln_check_pair(__func__, &args->running_mean, &args->running_var));
+    if (!cln_has_running(plan)) {
+        TRY(cln_refuse(plan, __func__, "running_mean", &args->running_mean));
+        TRY(cln_refuse(plan, __func__, "running_var", &args->running_var));
+    }
+    TRY(cln_choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, &args->running_mean, &op.source));
+    if (!cln_given(&args->v_dx) && !cln_given(&args->v_dweight) && !cln_given(&args->v_dbias))
+        return cln_fail(CLNORM_E_MISSING,
+                        "%s: v_dx, v_dweight and v_dbias are all missing but at least one must be given", __func__);
+    if (!cln_given(&args->g_x) && !cln_given(&args->g_dy) && !cln_given(&args->g_weight))
+        return cln_fail(CLNORM_E_MISSING, "%s: g_x, g_dy and g_weight are all missing but at least one must be given",
+                        __func__);
+    const struct cln_argument arguments[] = {
+        {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
+        {CLN_DY, CLN_IN, CLN_TENSOR, 1, &args->dy},
+        {CLN_WEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->weight},
+        {CLN_STATE, CLN_IN, CLN_STATE_SIZE, 0, &args->state},
+        {CLN_MEAN, CLN_IN, CLN_PER_GROUP, 0, &args->mean},
+        {CLN_RSTD, CLN_IN, CLN_PER_GROUP, 0, &args->rstd},
+        {CLN_RUNNING_MEAN, CLN_IN, CLN_CHANNEL, 0, &args->running_mean},
+        {CLN_RUNNING_VAR, CLN_IN, CLN_CHANNEL, 0, &args->running_var},
+        {CLN_V_DX, CLN_IN, CLN_TENSOR, 0, &args->v_dx},
+        {CLN_V_DWEIGHT, CLN_IN, CLN_PER_WEIGHT, 0, &args->v_dweight},
+        {CLN_V_DBIAS, CLN_IN, CLN_PER_WEIGHT, 0, &args->v_dbias},
+        {CLN_G_X, CLN_OUT, CLN_TENSOR, 0, &args->g_x},
+        {CLN_G_DY, CLN_OUT, CLN_TENSOR, 0, &args->g_dy},
+        {CLN_G_WEIGHT, CLN_OUT, CLN_PER_WEIGHT, 0, &args->g_weight},
+        {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
+    };
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), NULL, 0, &op));
+    return cln_plan_run(plan, CLN_CALL_DOUBLE_BACKWARD, &op);
 }
 
 clnorm_status clnorm_statistics(clnorm_plan *plan, const clnorm_statistics_args *args)
 {
     BEGIN(args->n);
-    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_forward"));
+    TRY(cln_check_steps(plan, __func__, "clnorm_forward"));
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_STATISTICS, CLN_OUT, CLN_STATISTICS_SIZE, 1, &args->statistics},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), no_alias, &op));
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), NULL, 0, &op));
     return cln_plan_run(plan, CLN_CALL_STATISTICS, &op);
 }
 
 clnorm_status clnorm_merge(clnorm_plan *plan, const clnorm_merge_args *args)
 {
     BEGIN(CLNORM_PLAN_N);
-    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_forward"));
+    TRY(cln_check_steps(plan, __func__, "clnorm_forward"));
     if (args->parts < 1)
         return cln_fail(CLNORM_E_SHAPE, "%s: parts is %" PRIu32 " but must be at least 1", __func__, args->parts);
     op.parts = args->parts;
@@ -261,15 +245,15 @@ clnorm_status clnorm_merge(clnorm_plan *plan, const clnorm_merge_args *args)
         {CLN_STATISTICS, CLN_OUT, CLN_STATISTICS_SIZE, 1, &args->statistics},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), no_alias, &op));
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), NULL, 0, &op));
     return cln_plan_run(plan, CLN_CALL_MERGE, &op);
 }
 
 clnorm_status clnorm_commit(clnorm_plan *plan, const clnorm_commit_args *args)
 {
     BEGIN(CLNORM_PLAN_N);
-    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_forward"));
-    TRY(check_running(__func__, &args->running));
+    TRY(cln_check_steps(plan, __func__, "clnorm_forward"));
+    TRY(cln_check_running(__func__, &args->running));
     op.running = args->running;
     const struct cln_argument arguments[] = {
         {CLN_STATISTICS, CLN_IN, CLN_STATISTICS_SIZE, 1, &args->statistics},
@@ -277,14 +261,14 @@ clnorm_status clnorm_commit(clnorm_plan *plan, const clnorm_commit_args *args)
         {CLN_RUNNING_VAR, CLN_INOUT, CLN_CHANNEL, 1, &args->running_var},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), no_alias, &op));
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), NULL, 0, &op));
     return cln_plan_run(plan, CLN_CALL_COMMIT, &op);
 }
 
 clnorm_status clnorm_apply(clnorm_plan *plan, const clnorm_apply_args *args)
 {
     BEGIN(args->n);
-    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_forward"));
+    TRY(cln_check_steps(plan, __func__, "clnorm_forward"));
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_Y, CLN_OUT, CLN_TENSOR, 1, &args->y},
@@ -297,16 +281,15 @@ clnorm_status clnorm_apply(clnorm_plan *plan, const clnorm_apply_args *args)
         {CLN_RSTD, CLN_OUT, CLN_PER_GROUP, 0, &args->rstd},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[] = {CLN_Y, CLN_X, -1};
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), given(&args->state) ? no_alias : in_place, &op));
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), y_over_x, cln_given(&args->state) ? 0 : 1, &op));
     return cln_plan_run(plan, CLN_CALL_APPLY, &op);
 }
 
 clnorm_status clnorm_backward_reduce(clnorm_plan *plan, const clnorm_backward_reduce_args *args)
 {
     BEGIN(args->n);
-    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_backward"));
-    TRY(choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, NULL, &op.source));
+    TRY(cln_check_backward_steps(plan, __func__));
+    TRY(cln_choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, NULL, &op.source));
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_DY, CLN_IN, CLN_TENSOR, 1, &args->dy},
@@ -318,15 +301,15 @@ clnorm_status clnorm_backward_reduce(clnorm_plan *plan, const clnorm_backward_re
         {CLN_DBIAS, CLN_OUT, CLN_PER_WEIGHT, 0, &args->dbias},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), no_alias, &op));
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), NULL, 0, &op));
     return cln_plan_run(plan, CLN_CALL_BACKWARD_REDUCE, &op);
 }
 
 clnorm_status clnorm_backward_apply(clnorm_plan *plan, const clnorm_backward_apply_args *args)
 {
     BEGIN(args->n);
-    TRY(check_norm(plan, __func__, plan->desc.norm == CLNORM_BATCH, "clnorm_backward"));
-    TRY(choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, NULL, &op.source));
+    TRY(cln_check_backward_steps(plan, __func__));
+    TRY(cln_choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, NULL, &op.source));
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
         {CLN_DY, CLN_IN, CLN_TENSOR, 1, &args->dy},
@@ -338,7 +321,6 @@ clnorm_status clnorm_backward_apply(clnorm_plan *plan, const clnorm_backward_app
         {CLN_DX, CLN_OUT, CLN_TENSOR, 1, &args->dx},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
-    const int in_place[] = {CLN_DX, CLN_DY, -1};
-    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), in_place, &op));
+    TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), dx_over_dy, 1, &op));
     return cln_plan_run(plan, CLN_CALL_BACKWARD_APPLY, &op);
 }

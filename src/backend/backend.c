@@ -1,5 +1,7 @@
 #include "backend/backend.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 const struct cln_backend *const cln_backends[] = {
@@ -33,4 +35,28 @@ void cln_device_release(clnorm_device *device)
             device->backend->close(device);
         free(device);
     }
+}
+
+uint64_t cln_cache_bytes_told(void)
+{
+    const char *told = getenv("CLNORM_LLC_BYTES");
+    return told ? strtoull(told, NULL, 10) : 0;
+}
+
+uint64_t cln_cache_share(uint64_t bytes, uint32_t cores)
+{
+    const uint64_t most = (uint64_t)cores << 24;
+    return cores && bytes > most ? most : bytes;
+}
+
+size_t cln_plan_explain_batches(const clnorm_plan *plan, char *text, size_t bytes)
+{
+    uint64_t batches = cln_view_batches(&plan->desc, (uint64_t)plan->desc.n);
+    if (batches < 2)
+        return 0;
+    int n = snprintf(text, bytes,
+                     "virtual batches: %" PRIu64 " of up to %" PRId64
+                     " samples, one after the other; forward and backward are those of one\n",
+                     batches, plan->desc.virtual_batch);
+    return n > 0 && (size_t)n < bytes ? (size_t)n : 0;
 }

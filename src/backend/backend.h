@@ -26,6 +26,7 @@ struct clnorm_plan {
     clnorm_device *device;
     clnorm_desc desc;
     struct cln_view view;  /* of desc.n */
+    struct cln_view batch; /* of what shares its statistics: a virtual batch, or all */
     size_t partials_bytes; /* set by the backend's plan_create: bytes of PARTIALS in the workspace, */
     int needs_no_planes;   /* and whether no call needs STATE, STATISTICS or SUMS there: rows that stay in the cache */
     struct cln_span workspace; /* the plan's own */
@@ -36,6 +37,15 @@ struct clnorm_plan {
 
 /* In explain, with a uint32_t each, for every call. Tests count what is moved and read this. */
 #define CLN_EXPLAIN_BYTES "  bytes an element: %u read from memory, %u written"
+
+/* CLNORM_LLC_BYTES: bytes of the last-level cache that may be counted on; 0: it does not say. */
+uint64_t cln_cache_bytes_told(void);
+/* What of a last-level cache of `bytes` such cores may count on. No processor has more than 16 MiB of it a core: where there seems to
+ * be more, these are a few of a host's cores, and a virtual machine was told of all of the host's cache. */
+uint64_t cln_cache_share(uint64_t bytes, uint32_t cores);
+
+/* A line of explain about a plan's virtual batches, if it has several; returns its length. */
+size_t cln_plan_explain_batches(const clnorm_plan *plan, char *text, size_t bytes);
 
 struct cln_backend {
     /* Devices. count and describe open nothing. open fills device->info and device->impl. */

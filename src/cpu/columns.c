@@ -140,5 +140,7 @@ void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels)
     cln_cpu_fill_segments(&kernels->segments);
     cln_cpu_fill_columns(&kernels->columns);
     cln_cpu_fill_rows(&kernels->rows);
+    cln_cpu_fill_elements(&kernels->elements);
+    kernels->typed = (struct cln_typed_kernels){NULL, NULL, NULL};
     kernels->name = "plain C";
 }

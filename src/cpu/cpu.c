@@ -4,6 +4,7 @@
 #include "cpu/explain.h"
 #include "cpu/grid.h"
 #include "cpu/run.h"
+#include "cpu/run_double.h"
 #include "cpu/run_rows.h"
 #include "cpu/run_samples.h"
 #include "cpu/simd/simd.h"
@@ -151,11 +152,11 @@ static clnorm_status cpu_check_stream(const clnorm_device *device, const char *w
 
 static uint64_t cache_bytes(void)
 {
-    uint64_t bytes = 0;
-    if (cpuinfo_initialize()) {
+    uint64_t bytes = cln_cache_bytes_told();
+    if (!bytes && cpuinfo_initialize()) {
         uint32_t l3 = cpuinfo_get_l3_caches_count(), l2 = cpuinfo_get_l2_caches_count();
         if (l3 && cpuinfo_get_l3_cache(0))
-            bytes = (uint64_t)cpuinfo_get_l3_cache(0)->size * l3;
+            bytes = cln_cache_share((uint64_t)cpuinfo_get_l3_cache(0)->size * l3, cpuinfo_get_cores_count());
         else if (l2 && cpuinfo_get_l2_cache(0))
             bytes = (uint64_t)cpuinfo_get_l2_cache(0)->size * l2;
     }
@@ -168,7 +169,7 @@ static size_t batch_sums_bytes(const clnorm_plan *plan)
     return (size_t)(plan->desc.c * CLN_SUMS_PLANES + 15) / 16 * 16 * sizeof(float);
 }
 
-static size_t partials_bytes(const clnorm_plan *plan)
+static size_t first_order_bytes(const clnorm_plan *plan)
 {
     if (plan->desc.norm == CLNORM_BATCH)
         return cln_cpu_partials_bytes(&plan->view);
@@ -179,6 +180,14 @@ static size_t partials_bytes(const clnorm_plan *plan)
         bytes = as_batch > bytes ? as_batch : bytes;
     }
     return bytes;
+}
+
+static size_t partials_bytes(const clnorm_plan *plan)
+{
+    size_t bytes = first_order_bytes(plan), second = 0;
+    if (plan->desc.double_backward)
+        second = cln_double_partials_bytes(&plan->view);
+    return second > bytes ? second : bytes;
 }
 
 static clnorm_status cpu_plan_create(clnorm_plan *plan)
@@ -213,8 +222,10 @@ static void run_as_batch(const clnorm_plan *plan, const struct cln_op *op)
         batch.steps[batch.step_count++] = CLN_STEP_REDUCE;
         batch.steps[batch.step_count++] = CLN_STEP_REDUCE_FINISH;
     }
-    if (cln_bound(op, CLN_Y) || cln_bound(op, CLN_DX))
-        batch.steps[batch.step_count++] = cln_bound(op, CLN_Y) ? CLN_STEP_APPLY : CLN_STEP_BACKWARD_APPLY;
+    if (!cln_bound(op, CLN_DY))
+        batch.steps[batch.step_count++] = CLN_STEP_APPLY;
+    else if (cln_bound(op, CLN_DX) || cln_bound(op, CLN_DZ))
+        batch.steps[batch.step_count++] = CLN_STEP_BACKWARD_APPLY;
     cln_cpu_run(plan->impl, &batch);
 }
 
@@ -222,15 +233,32 @@ static void run_as_batch(const clnorm_plan *plan, const struct cln_op *op)
 static void zero_weights(const struct cln_op *op)
 {
     const enum cln_role roles[] = {CLN_DWEIGHT, CLN_DBIAS};
+    const uint32_t adds[] = {CLNORM_ADD_DWEIGHT, CLNORM_ADD_DBIAS};
     for (int i = 0; i < 2; i++) {
-        if (cln_bound(op, roles[i]))
+        if (cln_bound(op, roles[i]) && !(op->accumulate & adds[i]))
             memset(op->role[roles[i]].handle, 0, (size_t)op->view.weights * sizeof(float));
     }
 }
 
+/* In a backward from y; of a call with virtual batches once. */
+static void find_zero_weights(const clnorm_plan *plan, const struct cln_op *op)
+{
+    struct cln_cpu_plan *impl = plan->impl;
+    const float *weight = op->role[CLN_WEIGHT].handle;
+    int zeros = 0;
+    for (uint64_t i = 0; i < op->view.weights; i++)
+        zeros |= cln_is_zero(weight[i]);
+    if (zeros)
+        atomic_fetch_or(&impl->found, CLNORM_FOUND_ZERO_WEIGHT);
+}
+
 static clnorm_status cpu_run(clnorm_plan *plan, const struct cln_op *op)
 {
-    if (plan->desc.norm == CLNORM_BATCH)
+    if (op->from_y && cln_bound(op, CLN_X) && cln_bound(op, CLN_WEIGHT) && !op->follows && op->step_count > 0)
+        find_zero_weights(plan, op);
+    if (cln_bound(op, CLN_V_DX) || cln_bound(op, CLN_V_DWEIGHT) || cln_bound(op, CLN_V_DBIAS))
+        cln_double_run(op);
+    else if (plan->desc.norm == CLNORM_BATCH)
         cln_cpu_run(plan->impl, op);
     else if (cln_view_elements(&op->view) == 0)
         zero_weights(op);

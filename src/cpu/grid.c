@@ -9,25 +9,26 @@ enum {
     LEAST_ROWS = 64,        /* of a part, columns */
     LEAST_PART = 8192,      /* elements of a part */
     LEAST_RUN = 1024,       /* elements of a band that follow each other */
-    TILE = 3 << 15,         /* elements of a band that stays in a core's own cache, with the next one */
+    TILE = 3 << 14,         /* elements of a band of segments: a core's own cache has room for three, */
+    WIDE_TILE = 3 << 15,    /* and for so many of columns, which are not fetched ahead */
     LINE = 16,              /* elements of a cache line */
-    MOST_FETCHED = 1 << 18, /* of a band that leaves room for the next one */
+    MOST_FETCHED = 3 << 14, /* of all tensors of a band: the next one is fetched whole */
     CHUNKS = 64,            /* of a tensor, */
     LEAST_CHUNK = 1 << 13,  /* with at least so many elements */
     MOST_CHUNK = 1 << 16,   /* and at most so many */
     PARTIALS = 3 << 15      /* sums that all parts together may keep: 768 KiB */
 };
 
-/* Neighbouring groups that make a tile, if its runs are long enough. */
-static uint64_t tile_of(const struct cln_view *v, unsigned tensors)
+/* Neighbouring groups that make a tile of so many elements, if its runs are long enough. */
+static uint64_t tile_of(const struct cln_view *v, uint64_t elements)
 {
-    return TILE / tensors / most(1, v->outers * v->inners);
+    return elements / most(1, v->outers * v->inners);
 }
 
 /* Few rows that are long enough to be cut into tiles. */
 static int columns_tile(const struct cln_view *v, unsigned tensors)
 {
-    return tile_of(v, tensors) >= LEAST_RUN / 4 && v->groups >= LEAST_RUN;
+    return tile_of(v, WIDE_TILE / tensors) >= LEAST_RUN / 4 && v->groups >= LEAST_RUN;
 }
 
 /* Groups of so many elements that together end on a cache line: a line of which two bands write a part each is read first. */
@@ -44,7 +45,7 @@ static uint64_t band_of(const struct cln_view *v, enum cln_family family, unsign
         uint64_t bands = divide_up(v->groups, least(wanted, CLN_BAND));
         return divide_up(divide_up(v->groups, bands), 16) * 16;
     }
-    uint64_t wanted = most(tile_of(v, tensors), divide_up(LEAST_RUN, v->inners));
+    uint64_t wanted = most(tile_of(v, TILE / tensors), divide_up(LEAST_RUN, v->inners));
     uint64_t band = most(1, least(least(wanted, CLN_BAND), v->groups / MANY_BANDS)), lines = whole_lines(v->inners);
     return band < lines ? band : band - band % lines;
 }
@@ -99,8 +100,7 @@ uint32_t cln_grid_count(const struct cln_grid *grid, uint64_t band)
     return (uint32_t)least(grid->band, grid->groups - cln_grid_first(grid, band));
 }
 
-/* Part k of n things cut into parts pieces starts here. */
-static uint64_t cut(uint64_t n, uint64_t k, uint64_t parts)
+uint64_t cln_grid_cut(uint64_t n, uint64_t k, uint64_t parts)
 {
     return n / parts * k + least(k, n % parts);
 }
@@ -109,8 +109,10 @@ struct cln_band cln_grid_part(const struct cln_grid *grid, const struct cln_view
                               uint64_t *offset)
 {
     uint64_t po = part / grid->parts_inner, pi = part % grid->parts_inner;
-    uint64_t o0 = cut(v->outers, po, grid->parts_outer), o1 = cut(v->outers, po + 1, grid->parts_outer);
-    uint64_t i0 = cut(v->inners, pi, grid->parts_inner), i1 = cut(v->inners, pi + 1, grid->parts_inner);
+    uint64_t o0 = cln_grid_cut(v->outers, po, grid->parts_outer),
+             o1 = cln_grid_cut(v->outers, po + 1, grid->parts_outer);
+    uint64_t i0 = cln_grid_cut(v->inners, pi, grid->parts_inner),
+             i1 = cln_grid_cut(v->inners, pi + 1, grid->parts_inner);
     *offset = cln_grid_first(grid, band) * v->group_stride + o0 * v->outer_stride + i0;
     return (struct cln_band){.outers = o1 - o0,
                              .inners = i1 - i0,

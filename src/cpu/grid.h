@@ -22,6 +22,8 @@ uint64_t cln_grid_parts(const struct cln_grid *grid);
 /* The most parts that any batch of this view's size or a smaller one is cut into. */
 uint64_t cln_grid_most_parts(const struct cln_view *view);
 
+/* Where part k starts of n things that are cut into so many parts. */
+uint64_t cln_grid_cut(uint64_t n, uint64_t k, uint64_t parts);
 /* First group of a band, and its number of groups. */
 uint64_t cln_grid_first(const struct cln_grid *grid, uint64_t band);
 uint32_t cln_grid_count(const struct cln_grid *grid, uint64_t band);

@@ -5,6 +5,8 @@
 #ifndef CLNORM_SRC_CPU_KERNELS_H
 #define CLNORM_SRC_CPU_KERNELS_H
 
+#include <clnorm/clnorm.h>
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +19,25 @@
 #else
 #define CLN_SHORT_ROW 512
 #endif
+/* Elements below which a row is narrow. */
+#define CLN_NARROW_ROW 64
+
+/* What kernels read, and what groups are normalized with: below. */
+struct cln_scalars;
+
+/* A band that a kernel of segments writes, bit by bit and past the cache, while it reads another one: memory is then read and written at
+ * the same time. Stretch by stretch; in each the kernel writes whole cache lines. */
+struct cln_beside {
+    /* Ends this stretch and begins the next one, if there is one. */
+    void (*next)(struct cln_beside *self);
+    const float *x, *dy; /* here; dy for a gradient */
+    float *out;          /* on a cache line */
+    uint64_t count;      /* elements of the stretch from here on, */
+    uint64_t left;       /* of the run of this group, */
+    uint64_t inners;     /* and of a whole one */
+    uint64_t group;
+    const struct cln_scalars *scalars;
+};
 
 /* A band of neighbouring groups.
  * segments: group j is `outers` runs of `inners` floats, outer_stride apart, the first at j·group_stride
@@ -25,12 +46,15 @@ struct cln_band {
     uint64_t outers, inners, outer_stride, group_stride;
     uint32_t count; /* ≤ CLN_BAND */
     size_t ahead; /* segments: elements from here to what is wanted next and is to be fetched into the cache; 0: none */
+    struct cln_beside *beside; /* segments: for statistics of f32 what applies, for dots the gradient; NULL: none */
 };
 
 /* What neighbouring groups are normalized with, a plane each; q only for the gradient.
- *     y = ((x − m) − c)·a + b        dx = a·dy + (q·((x − m) − c) + b) */
+ *     y = ((x − m) − c)·a + b        dx = a·dy + (q·((x − m) − c) + b)
+ * bias: what was b of y, where a gradient needs y again, or has it in place of x; undo: there 1/(weight·rstd), and m = c = 0
+ * (src/cpu/stage.h). No kernel reads these two. */
 struct cln_scalars {
-    const float *m, *c, *a, *q, *b;
+    const float *m, *c, *a, *q, *b, *bias, *undo;
 };
 
 /* Neighbouring elements of a tensor. The first one is element `inner` of a run of `inners` of group `group`; after the last of `groups`
@@ -94,9 +118,48 @@ struct cln_rows_kernels {
     void (*slopes)(const struct cln_row_sums *sums, int centred, const float *rstd, float *q, float *r);
 };
 
+/* What is done to the normalized value t before it is stored, and the types of what that reads and writes. */
+struct cln_fusion {
+    clnorm_activation activation;
+    float slope;
+    clnorm_dtype x_type, y_type;
+};
+
+/* n elements one after the other, in the types of the tensors. Reading widens exactly; writing rounds once, to nearest even, NaN and Inf
+ * stay what they are. Scratch of f32 is in the nearest cache, so that bytes moved are those of the tensors. */
+struct cln_element_kernels {
+    /* to = from; as many bytes `ahead` of from are fetched into a cache, unless that is 0 */
+    void (*widen)(const void *from, clnorm_dtype type, float *to, size_t n, size_t ahead);
+    /* to = v, or to + v. streaming: past the cache */
+    void (*put)(const float *v, void *to, clnorm_dtype type, size_t n, int add, int streaming);
+    /* sum = x + z, which sum may be */
+    void (*add)(const void *x, const void *z, void *sum, clnorm_dtype type, size_t n);
+    /* y = act(t + z); z may be NULL: 0 */
+    void (*activate)(const float *t, const void *z, void *y, const struct cln_fusion *f, size_t n, int streaming);
+    /* to = (act⁻¹(y) − z − bias)/weight·scale, 0·(…) where cln_is_zero(weight); z, bias and weight may be NULL: 0, 0 and 1 */
+    void (*undo)(const void *y, const void *z, const float *bias, const float *weight, float scale, float *to,
+                 const struct cln_fusion *f, size_t n);
+    /* to = dy·act′(t + z), or, without a t, by the sign of y. `to` may be t */
+    void (*differentiate)(const float *t, const void *z, const void *y, const void *dy, float *to,
+                          const struct cln_fusion *f, size_t n);
+};
+
+/* Kernels of segments and rows that take tensors of other types than f32 as they are, so that no scratch is needed. An empty slot: there
+ * is none, and src/cpu/stage.h goes by blocks. */
+struct cln_typed_kernels {
+    void (*statistics)(const void *x, clnorm_dtype type, struct cln_band band, double *mean, double *m2);
+    void (*apply)(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
+                  const struct cln_scalars *k);
+    /* Rows of CLN_NARROW_ROW elements or more. */
+    void (*rows_apply)(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, const struct cln_rows *rows,
+                       const struct cln_scalars *k);
+};
+
 struct cln_cpu_kernels {
     struct cln_family_kernels segments, columns;
+    struct cln_typed_kernels typed;
     struct cln_rows_kernels rows;
+    struct cln_element_kernels elements;
     const char *name; /* of the instruction set, for people */
 };
 
@@ -105,6 +168,7 @@ void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels);
 void cln_cpu_fill_segments(struct cln_family_kernels *kernels);
 void cln_cpu_fill_columns(struct cln_family_kernels *kernels);
 void cln_cpu_fill_rows(struct cln_rows_kernels *kernels);
+void cln_cpu_fill_elements(struct cln_element_kernels *kernels);
 
 /* Statistics of a part of a group. An empty part is all zeros. */
 struct cln_moments {

@@ -34,7 +34,7 @@ static void statistics(const float *x, const struct cln_rows *rows, int centred,
 {
     if (centred) { /* rows are runs, of which that family has statistics */
         struct cln_family_kernels segments;
-        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0};
+        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0, NULL};
         cln_cpu_fill_segments(&segments);
         segments.statistics(x, band, mean, m2);
         return;

@@ -95,24 +95,19 @@ struct cln_rows cln_rows_at(const struct cln_rows_call *call, uint64_t row, uint
                              .first = row % op->view.cycle,
                              .cycle = op->view.cycle,
                              .weight = floats(op, CLN_WEIGHT),
-                             .bias = call->backward ? NULL : floats(op, CLN_BIAS),
-                             .streaming = call->streaming};
-}
-
-void cln_rows_read(const struct cln_rows_call *call, const float *x, const struct cln_rows *rows, double *mean,
-                   double *m2)
-{
-    if (call->op->view.centred && rows->length > CLN_SHORT_ROW) {
-        struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0};
-        call->plan->kernels.segments.statistics(x, band, mean, m2);
-    } else {
-        call->kernels->statistics(x, rows, call->op->view.centred, mean, m2);
-    }
+                             .bias = floats(op, CLN_BIAS),
+                             .streaming = call->stage.streaming};
 }
 
 struct cln_scalars cln_rows_source(const struct cln_op *op, uint64_t row)
 {
     static const float zeros[CLN_BAND];
+    if (op->from_y) /* which has x − mean */
+        return (struct cln_scalars){.m = zeros,
+                                    .c = zeros,
+                                    .a = op->source == CLN_FROM_STATE
+                                             ? floats(op, CLN_STATE) + 2 * op->view.groups + row
+                                             : floats(op, CLN_RSTD) + row};
     if (op->source == CLN_FROM_STATE) {
         const float *state = floats(op, CLN_STATE) + row;
         return (struct cln_scalars){.m = state, .c = state + op->view.groups, .a = state + 2 * op->view.groups};
@@ -155,11 +150,13 @@ static void forward_tile(const struct cln_rows_call *call, uint64_t row, uint64_
     struct cln_row_sums sums = {count, (double)rows.length, mean, m2};
     struct planes p;
     struct cln_scalars k = {.m = p.m, .c = p.c, .a = p.rstd};
-    cln_rows_read(call, floats(op, CLN_X) + at, &rows, mean, m2);
+    if (cln_bound(op, CLN_SUM))
+        cln_stage_sum(&call->before, at, count * rows.length);
+    cln_stage_rows_statistics(&call->stage, at, &rows, mean, m2);
     call->kernels->finish(&sums, op->view.centred, op->eps, p.m, p.c, p.rstd, p.var);
     keep_planes(op, row, count, &p);
     rows.ahead = ahead;
-    call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, &rows, &k);
+    cln_stage_rows_apply(&call->stage, at, &rows, &k);
 }
 
 static void backward_tile(const struct cln_rows_call *call, uint64_t row, uint64_t count, size_t ahead,
@@ -169,18 +166,17 @@ static void backward_tile(const struct cln_rows_call *call, uint64_t row, uint64
     struct cln_rows rows = cln_rows_at(call, row, count);
     struct cln_scalars k = cln_rows_source(op, row);
     uint64_t at = row * rows.length;
-    const float *x = floats(op, CLN_X) + at, *dy = floats(op, CLN_DY) + at;
-    float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL, q[CLN_BAND] = {0}, r[CLN_BAND] = {0};
-    if (dx) {
+    float q[CLN_BAND] = {0}, r[CLN_BAND] = {0};
+    if (cln_bound(op, CLN_DX)) {
         double sum_g[CLN_BAND], sum_gd[CLN_BAND];
         struct cln_row_sums sums = {count, (double)rows.length, sum_g, sum_gd};
-        call->kernels->dots(x, dy, &rows, &k, sum_g, sum_gd);
+        cln_stage_rows_dots(&call->stage, at, &rows, &k, sum_g, sum_gd);
         call->kernels->slopes(&sums, op->view.centred, k.a, q, r);
     }
     k.q = q;
     k.b = r;
     rows.ahead = ahead;
-    call->kernels->gradient(x, dy, dx, &rows, &k, gather);
+    cln_stage_rows_gradient(&call->stage, at, &rows, &k, gather);
 }
 
 static double *block_sums(const struct cln_op *op, uint64_t block, int plane)
@@ -225,7 +221,7 @@ static void tile_task(void *context, size_t i)
                 forward_tile(call, row, count, ahead);
         }
     }
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 
@@ -243,7 +239,7 @@ static void weights_task(void *context, size_t i)
             double sum = 0.0;
             for (uint64_t block = 0; block < call->grid.blocks; block++)
                 sum += block_sums(op, block, plane)[w];
-            floats(op, roles[plane])[w] = (float)sum;
+            cln_rows_put(op, roles[plane], w, sum);
         }
     }
 }
@@ -254,12 +250,18 @@ static void weights_task(void *context, size_t i)
 static void commit_values(const struct cln_rows_call *call)
 {
     const struct cln_op *op = call->op;
-    const float *x = floats(op, CLN_X);
-    for (uint64_t c = 0; c < op->view.weights; c++) {
-        double sum = 0.0;
-        for (uint64_t s = 0; s < call->grid.samples; s++)
-            sum += x[s * op->view.weights + c];
-        cln_statistic_commit(call->plan, op, c, sum / (double)call->grid.samples, 0.0);
+    uint64_t weights = op->view.weights, count;
+    for (uint64_t first = 0; first < weights; first += count) {
+        double sum[CLN_BAND] = {0};
+        float x[CLN_BAND];
+        count = least(CLN_BAND, weights - first);
+        for (uint64_t s = 0; s < call->grid.samples; s++) {
+            cln_stage_widen(&call->stage, s * weights + first, count, x);
+            for (uint64_t c = 0; c < count; c++)
+                sum[c] += (double)x[c];
+        }
+        for (uint64_t c = 0; c < count; c++)
+            cln_statistic_commit(call->plan, op, first + c, sum[c] / (double)call->grid.samples, 0.0);
     }
 }
 
@@ -295,7 +297,12 @@ void cln_rows_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     call.backward = cln_bound(op, CLN_DY);
     int gathers = cln_bound(op, CLN_DWEIGHT) || cln_bound(op, CLN_DBIAS);
     call.grid = cln_rows_grid_make(&op->view, call.backward, gathers);
-    call.streaming = cln_cpu_streams(plan, elements, call.backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY);
+    call.stage = call.before = cln_stage_make(&plan->kernels, op, cln_cpu_streams(plan, op));
+    struct cln_op of_sum = *op;
+    if (cln_bound(op, CLN_SUM)) {
+        of_sum.role[CLN_X] = op->role[CLN_SUM];
+        call.op = call.stage.op = &of_sum;
+    }
     if (cln_bound(op, CLN_RUNNING_MEAN))
         commit_values(&call);
     if (call.grid.split)

@@ -6,11 +6,6 @@
 
 #include <string.h>
 
-static float *floats(const struct cln_op *op, enum cln_role role)
-{
-    return op->role[role].handle;
-}
-
 static double *piece_sums(const struct cln_rows_call *call, int plane)
 {
     double *all = call->op->role[CLN_PARTIALS].handle;
@@ -45,12 +40,17 @@ static void piece_task(void *context, size_t i)
     uint64_t at = row * rows.stride + first;
     double *s = piece_sums(call, 0) + i, *t = piece_sums(call, 1) + i;
     rows.length = least(call->grid.piece, rows.length - first);
-    rows.weight = rows.weight ? rows.weight + first : NULL;
+    rows.weight = rows.weight ? rows.weight + rows.first * rows.stride + first : NULL;
+    rows.bias = rows.bias ? rows.bias + rows.first * rows.stride + first : NULL;
+    rows.first = 0;
+    rows.cycle = 1;
+    if (cln_bound(op, CLN_SUM))
+        cln_stage_sum(&call->before, at, rows.length);
     if (!call->backward) {
-        cln_rows_read(call, floats(op, CLN_X) + at, &rows, s, t);
+        cln_stage_rows_statistics(&call->stage, at, &rows, s, t);
     } else {
         struct cln_scalars k = cln_rows_source(op, row);
-        call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, &rows, &k, s, t);
+        cln_stage_rows_dots(&call->stage, at, &rows, &k, s, t);
     }
 }
 
@@ -97,8 +97,7 @@ static void put_sums(const struct cln_rows_call *call, int plane, double *sums, 
     enum cln_role role = plane == 0 ? CLN_DWEIGHT : CLN_DBIAS;
     int last = call->sample + call->samples == call->grid.samples;
     double *total = is_one_group(call) ? NULL : weight_sums(call, plane) + first;
-    float *out = floats(op, role) ? floats(op, role) + first : NULL;
-    if (!out)
+    if (!cln_bound(op, role))
         return;
     if (call->sample > 0) {
         for (uint64_t i = 0; i < count; i++)
@@ -109,7 +108,7 @@ static void put_sums(const struct cln_rows_call *call, int plane, double *sums, 
         total = sums;
     }
     for (uint64_t i = 0; last && i < count; i++)
-        out[i] = (float)total[i];
+        cln_rows_put(op, role, first + i, total[i]);
 }
 
 /* The same columns of all rows of the group that have the same weights. */
@@ -120,9 +119,11 @@ static void column_task(void *context, size_t i)
     const struct cln_rows_grid *g = &call->grid;
     uint64_t k = i / g->columns, first = i % g->columns * g->column, weight = k * g->length + first;
     struct cln_rows rows = cln_rows_at(call, 0, call->samples);
-    struct cln_scalars scalars = {split_scalars(call, 0, k) + call->sample, split_scalars(call, 1, k) + call->sample,
-                                  split_scalars(call, 2, k) + call->sample, split_scalars(call, 3, k) + call->sample,
-                                  split_scalars(call, 4, k) + call->sample};
+    struct cln_scalars scalars = {.m = split_scalars(call, 0, k) + call->sample,
+                                  .c = split_scalars(call, 1, k) + call->sample,
+                                  .a = split_scalars(call, 2, k) + call->sample,
+                                  .q = split_scalars(call, 3, k) + call->sample,
+                                  .b = split_scalars(call, 4, k) + call->sample};
     rows.length = least(g->column, g->length - first);
     rows.stride = g->cycle * g->length;
     rows.cycle = 1;
@@ -130,16 +131,15 @@ static void column_task(void *context, size_t i)
     rows.bias = rows.bias ? rows.bias + weight : NULL;
     uint64_t at = call->sample * rows.stride + weight;
     if (!call->backward) {
-        call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, &rows, &scalars);
+        cln_stage_rows_apply(&call->stage, at, &rows, &scalars);
     } else {
         double dweight[CLN_ROWS_COLUMN] = {0}, dbias[CLN_ROWS_COLUMN] = {0};
         struct cln_gather sums = {cln_bound(op, CLN_DWEIGHT) ? dweight : NULL, cln_bound(op, CLN_DBIAS) ? dbias : NULL};
-        float *dx = cln_bound(op, CLN_DX) ? floats(op, CLN_DX) + at : NULL;
-        call->kernels->gradient(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, dx, &rows, &scalars, &sums);
+        cln_stage_rows_gradient(&call->stage, at, &rows, &scalars, &sums);
         put_sums(call, 0, dweight, weight, rows.length);
         put_sums(call, 1, dbias, weight, rows.length);
     }
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 

@@ -113,14 +113,13 @@ static struct cln_patch patch_of(const struct cln_samples_call *call, const stru
 static void tile_moments(const struct cln_samples_call *call, const struct tile *t, struct cln_moments *of)
 {
     const struct cln_samples_grid *g = &call->grid;
-    const float *x = floats(call->op, CLN_X);
     double mean[CLN_BAND], m2[CLN_BAND];
     uint64_t first = t->group * g->merged;
     if (g->family == CLN_SEGMENTS) { /* a statistics group is one run */
         struct cln_patch p = {t->sample, first, 0, 0, 0};
         uint64_t run = g->merged * g->positions;
-        call->kernels->statistics(x + cln_patch_offset(call, &p),
-                                  (struct cln_band){1, run, run, run, (uint32_t)t->count, 0}, mean, m2);
+        cln_stage_statistics(&call->stage, call->kernels, cln_patch_offset(call, &p),
+                             (struct cln_band){1, run, run, run, (uint32_t)t->count, 0, NULL}, mean, m2);
         for (uint64_t j = 0; j < t->count; j++)
             of[j] = (struct cln_moments){(double)run, mean[j], m2[j]};
         return;
@@ -128,7 +127,8 @@ static void tile_moments(const struct cln_samples_call *call, const struct tile 
     memset(of, 0, t->count * sizeof *of);
     for (uint64_t channel = first, end = first + t->count * g->merged; channel < end;) {
         struct cln_patch p = patch_of(call, t, channel);
-        call->kernels->statistics(x + cln_patch_offset(call, &p), cln_patch_band(call, &p), mean, m2);
+        cln_stage_statistics(&call->stage, call->kernels, cln_patch_offset(call, &p), cln_patch_band(call, &p), mean,
+                             m2);
         for (uint64_t j = 0; j < p.count; j++) {
             struct cln_moments part = {(double)g->positions, mean[j], m2[j]};
             cln_moments_add(&of[(channel + j) / g->merged - t->group], &part);
@@ -172,14 +172,9 @@ static void add_dots(const struct cln_samples_call *call, const struct tile *t, 
     const struct cln_op *op = call->op;
     const float *weight = floats(op, CLN_WEIGHT);
     double dy[CLN_BAND], dyd[CLN_BAND];
-    float m[CLN_BAND], c[CLN_BAND];
-    for (uint64_t j = 0; j < p->count; j++) {
-        const struct cln_group_scalars *s = &of[(p->channel + j) / call->grid.merged - t->group];
-        m[j] = s->m;
-        c[j] = s->c;
-    }
-    uint64_t at = cln_patch_offset(call, p);
-    call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, cln_patch_band(call, p), m, c, dy, dyd);
+    struct cln_patch_scalars scalars;
+    struct cln_scalars k = cln_patch_fold(call, p, of, t->group, &scalars);
+    cln_stage_dots(&call->stage, call->kernels, cln_patch_offset(call, p), cln_patch_band(call, p), &k, dy, dyd);
     for (uint64_t j = 0; j < p->count; j++) {
         uint64_t channel = p->channel + j, group = channel / call->grid.merged - t->group;
         double w = weight ? weight[channel] : 1.0;
@@ -208,15 +203,14 @@ static void backward_tile(const struct cln_samples_call *call, const struct tile
         add_dots(call, t, &p, of, sums);
         channel += p.count;
     }
-    if (!cln_bound(op, CLN_DX))
-        return;
     for (uint64_t j = 0; j < t->count; j++) {
         struct cln_statistic s = {of[j].m, of[j].c, of[j].rstd, 0.0f};
         struct cln_slope slope = cln_statistic_slope(op, &s, sums[j][0], sums[j][1]);
         of[j].q = slope.q;
         of[j].r = slope.r;
     }
-    write_tile(call, t, of);
+    if (cln_bound(op, CLN_DX) || cln_bound(op, CLN_DZ))
+        write_tile(call, t, of);
 }
 
 static double *block_sums(const struct cln_samples_call *call, uint64_t block, int plane)
@@ -256,7 +250,7 @@ static void tile_task(void *context, size_t i)
                 forward_tile(call, &t);
         }
     }
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 
@@ -297,10 +291,10 @@ void cln_samples_run(struct cln_cpu_plan *plan, const struct cln_op *op)
     call.backward = cln_bound(op, CLN_DY);
     call.grid = cln_samples_grid_make(&op->view, call.backward);
     call.kernels = call.grid.family == CLN_SEGMENTS ? &plan->kernels.segments : &plan->kernels.columns;
-    call.streaming = cln_cpu_streams(plan, elements, call.backward ? CLN_STEP_BACKWARD_APPLY : CLN_STEP_APPLY);
+    call.stage = cln_stage_make(&plan->kernels, op, cln_cpu_streams(plan, op));
     int sums = cln_bound(op, summed(&call)[0]) || cln_bound(op, summed(&call)[1]);
     if (call.grid.split) {
-        cln_samples_run_split(&call, sums, !call.backward || cln_bound(op, CLN_DX));
+        cln_samples_run_split(&call, sums, !call.backward || cln_bound(op, CLN_DX) || cln_bound(op, CLN_DZ));
         return;
     }
     cln_parallel((size_t)(call.grid.blocks * call.grid.bands), elements <= SMALL ? CLN_ALONE : CLN_LAST, tile_task,

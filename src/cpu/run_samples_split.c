@@ -38,16 +38,18 @@ static void read_task(void *context, size_t i)
              part = i % call->grid.parts;
     double *first = part_sums(call, part, 0) + group, *second = part_sums(call, part, 1) + group;
     if (!call->backward) {
-        call->kernels->statistics(floats(op, CLN_X) + at, cln_patch_band(call, &p), first, second);
+        cln_stage_statistics(&call->stage, call->kernels, at, cln_patch_band(call, &p), first, second);
         return;
     }
-    float m[CLN_BAND], c[CLN_BAND];
-    for (uint64_t j = 0; j < p.count; j++) {
-        struct cln_statistic s = cln_statistic_of(op, (group + j) / call->grid.merged);
-        m[j] = s.m;
-        c[j] = s.c;
+    struct cln_group_scalars of[CLN_BAND];
+    struct cln_patch_scalars scalars;
+    uint64_t first_group = p.channel / call->grid.merged, last_group = (p.channel + p.count - 1) / call->grid.merged;
+    for (uint64_t j = first_group; j <= last_group; j++) {
+        struct cln_statistic s = cln_statistic_of(op, p.sample * call->grid.groups + j);
+        of[j - first_group] = cln_group_scalars_of(&s);
     }
-    call->kernels->dots(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, cln_patch_band(call, &p), m, c, first, second);
+    struct cln_scalars k = cln_patch_fold(call, &p, of, first_group, &scalars);
+    cln_stage_dots(&call->stage, call->kernels, at, cln_patch_band(call, &p), &k, first, second);
 }
 
 static struct cln_statistic merge_parts(const struct cln_samples_call *call, uint64_t statistic)
@@ -126,7 +128,7 @@ static void write_task(void *context, size_t i)
     const struct cln_group_scalars *of = split_scalars(call) + p.sample * call->grid.groups;
     struct cln_scalars k = cln_patch_fold(call, &p, of, 0, &scalars);
     cln_patch_write(call, &p, &k);
-    if (call->streaming)
+    if (call->stage.streaming)
         cln_cpu_stream_end();
 }
 

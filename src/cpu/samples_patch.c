@@ -17,8 +17,8 @@ struct cln_band cln_patch_band(const struct cln_samples_call *call, const struct
 {
     const struct cln_samples_grid *g = &call->grid;
     if (g->family == CLN_COLUMNS)
-        return (struct cln_band){p->positions, 1, g->channels, 1, (uint32_t)p->count, 0};
-    return (struct cln_band){1, p->positions, p->positions, g->positions, (uint32_t)p->count, 0};
+        return (struct cln_band){p->positions, 1, g->channels, 1, (uint32_t)p->count, 0, NULL};
+    return (struct cln_band){1, p->positions, p->positions, g->positions, (uint32_t)p->count, 0, NULL};
 }
 
 struct cln_scalars cln_patch_fold(const struct cln_samples_call *call, const struct cln_patch *p,
@@ -32,29 +32,29 @@ struct cln_scalars cln_patch_fold(const struct cln_samples_call *call, const str
         t->c[j] = s->c;
         t->a[j] = s->rstd * (weight ? weight[channel] : 1.0f);
         t->q[j] = s->q;
-        t->b[j] = call->backward ? s->r : bias ? bias[channel] : 0.0f;
+        t->bias[j] = bias ? bias[channel] : 0.0f;
+        t->b[j] = call->backward ? s->r : t->bias[j];
+        if (call->stage.from_y)
+            t->undo[j] = cln_undo(weight ? weight[channel] : 1.0f, s->rstd);
     }
-    return (struct cln_scalars){t->m, t->c, t->a, t->q, t->b};
+    return (struct cln_scalars){t->m, t->c, t->a, t->q, t->b, t->bias, t->undo};
 }
 
 static void write_stretch(const struct cln_samples_call *call, uint64_t at, struct cln_stretch stretch,
                           const struct cln_scalars *k)
 {
-    const struct cln_op *op = call->op;
     if (call->backward)
-        call->kernels->gradient(floats(op, CLN_X) + at, floats(op, CLN_DY) + at, floats(op, CLN_DX) + at, stretch, k);
+        cln_stage_gradient(&call->stage, call->kernels, at, stretch, k);
     else
-        call->kernels->apply(floats(op, CLN_X) + at, floats(op, CLN_Y) + at, stretch, k);
+        cln_stage_apply(&call->stage, call->kernels, at, stretch, k);
 }
 
 void cln_patch_write(const struct cln_samples_call *call, const struct cln_patch *p, const struct cln_scalars *k)
 {
     const struct cln_samples_grid *g = &call->grid;
     uint64_t at = cln_patch_offset(call, p);
-    struct cln_stretch stretch = {.count = p->count * p->positions,
-                                  .groups = p->count,
-                                  .inners = g->family == CLN_COLUMNS ? 1 : p->positions,
-                                  .streaming = call->streaming};
+    struct cln_stretch stretch = {
+        .count = p->count * p->positions, .groups = p->count, .inners = g->family == CLN_COLUMNS ? 1 : p->positions};
     if (g->family == CLN_COLUMNS ? p->count == g->channels : p->positions == g->positions) {
         write_stretch(call, at, stretch, k);
     } else if (g->family == CLN_COLUMNS) {
@@ -64,7 +64,7 @@ void cln_patch_write(const struct cln_samples_call *call, const struct cln_patch
     } else { /* a part of one channel, or of a few */
         stretch.count = p->positions;
         for (uint64_t j = 0; j < p->count; j++) {
-            struct cln_scalars of = {k->m + j, k->c + j, k->a + j, k->q + j, k->b + j};
+            struct cln_scalars of = cln_stage_scalars(k, j);
             write_stretch(call, at + j * g->positions, stretch, &of);
         }
     }
@@ -77,7 +77,9 @@ void cln_samples_put(const struct cln_samples_call *call, uint64_t channel, doub
     if (cln_bound(op, CLN_RUNNING_MEAN))
         cln_statistic_commit(call->plan, op, channel, first / samples, second / samples);
     if (cln_bound(op, CLN_DWEIGHT))
-        floats(op, CLN_DWEIGHT)[channel] = (float)first;
+        floats(op, CLN_DWEIGHT)[channel] =
+            cln_statistic_total(op, CLNORM_ADD_DWEIGHT, floats(op, CLN_DWEIGHT)[channel], (float)first);
     if (cln_bound(op, CLN_DBIAS))
-        floats(op, CLN_DBIAS)[channel] = (float)second;
+        floats(op, CLN_DBIAS)[channel] =
+            cln_statistic_total(op, CLNORM_ADD_DBIAS, floats(op, CLN_DBIAS)[channel], (float)second);
 }

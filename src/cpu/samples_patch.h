@@ -3,6 +3,7 @@
 #define CLNORM_SRC_CPU_SAMPLES_PATCH_H
 
 #include "cpu/run_samples.h"
+#include "cpu/stage.h"
 #include "cpu/statistic.h"
 
 struct cln_samples_call {
@@ -10,7 +11,8 @@ struct cln_samples_call {
     const struct cln_op *op;
     const struct cln_family_kernels *kernels;
     struct cln_samples_grid grid;
-    int backward, streaming;
+    struct cln_stage stage;
+    int backward;
 };
 
 /* Sums of a channel: Σdy·x̂ and Σdy, or of the samples' means and variances. */
@@ -26,7 +28,7 @@ uint64_t cln_patch_offset(const struct cln_samples_call *call, const struct cln_
 struct cln_band cln_patch_band(const struct cln_samples_call *call, const struct cln_patch *p);
 
 struct cln_patch_scalars {
-    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], q[CLN_BAND], b[CLN_BAND];
+    float m[CLN_BAND], c[CLN_BAND], a[CLN_BAND], q[CLN_BAND], b[CLN_BAND], bias[CLN_BAND], undo[CLN_BAND];
 };
 
 /* Of a statistics group, which its channels share. */

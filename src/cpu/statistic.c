@@ -36,9 +36,11 @@ struct cln_statistic cln_statistic_of(const struct cln_op *op, uint64_t g)
     uint64_t groups = cln_view_statistics(&op->view);
     if (op->source == CLN_FROM_STATE) {
         const float *state = floats(op, CLN_STATE);
+        if (op->from_y)
+            return (struct cln_statistic){0.0f, 0.0f, state[2 * groups + g], 0.0f};
         return (struct cln_statistic){state[g], state[groups + g], state[2 * groups + g], 0.0f};
     }
-    return (struct cln_statistic){cln_bound(op, CLN_MEAN) ? floats(op, CLN_MEAN)[g] : 0.0f, 0.0f,
+    return (struct cln_statistic){cln_bound(op, CLN_MEAN) && !op->from_y ? floats(op, CLN_MEAN)[g] : 0.0f, 0.0f,
                                   floats(op, CLN_RSTD)[g], 0.0f};
 }
 

@@ -18,9 +18,15 @@ static inline float cln_rstd(float var, float eps)
     return (float)(1.0 / sqrt((double)var + eps));
 }
 
+/* What makes x − mean of a backward from y (src/cpu/stage.h): 0 where y says nothing of x. */
+static inline float cln_undo(float weight, float rstd)
+{
+    return cln_is_zero(weight) ? 0.0f : (float)(1.0 / ((double)weight * rstd));
+}
+
 /* From the sums t of statistics group g, written to STATE, MEAN, VAR and RSTD where they are bound. RMS norm: sums of mean 0. */
 struct cln_statistic cln_statistic_keep(const struct cln_op *op, uint64_t g, const struct cln_moments *t);
-/* From STATE, or from MEAN and RSTD. */
+/* From STATE, or from MEAN and RSTD; in a backward from y, which has x − mean, m and c are 0. */
 struct cln_statistic cln_statistic_of(const struct cln_op *op, uint64_t g);
 
 /* The scalars of dx = rstd·weight·dy + (q·((x − m) − c) + r), of Σg and Σ g·((x − m) − c) over the group's count values; g = weight·dy. */
@@ -29,6 +35,12 @@ struct cln_slope {
 };
 struct cln_slope cln_statistic_slope(const struct cln_op *op, const struct cln_statistic *s, double sum_g,
                                      double sum_gd);
+
+/* The gradient of a weight: the sum, or, if the call is to add with `flag`, what is there and the sum. */
+static inline float cln_statistic_total(const struct cln_op *op, uint32_t flag, float there, float sum)
+{
+    return op->accumulate & flag ? there + sum : sum;
+}
 
 /* How much of a batch enters the running statistics. */
 float cln_statistic_share(const struct cln_op *op);

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SUMS = 2, SCALARS = 5 }; /* planes of a part's sums, and of struct cln_scalars */
+enum { SUMS = 2, SCALARS = 6 }; /* planes of a part's sums, and of struct cln_scalars */
 
 static float *floats(const struct cln_op *op, enum cln_role role)
 {
@@ -210,9 +210,9 @@ static void step_reduce_finish(const struct cln_share *s)
         sums[2 * groups + g] = (float)dy[g];
         sums[3 * groups + g] = (float)(dyd[g] * source_of(op, g).rstd);
         if (dweight)
-            dweight[g] = sums[3 * groups + g];
+            dweight[g] = cln_statistic_total(op, CLNORM_ADD_DWEIGHT, dweight[g], sums[3 * groups + g]);
         if (dbias)
-            dbias[g] = sums[2 * groups + g];
+            dbias[g] = cln_statistic_total(op, CLNORM_ADD_DBIAS, dbias[g], sums[2 * groups + g]);
     }
 }
 
@@ -222,6 +222,8 @@ struct cln_center cln_cpu_center(const struct cln_share *s)
 {
     static const float zeros[CLN_BAND];
     const struct cln_op *op = s->op;
+    if (op->from_y)
+        return (struct cln_center){zeros, zeros};
     if (op->source == CLN_FROM_STATE)
         return (struct cln_center){floats(op, CLN_STATE) + s->first,
                                    floats(op, CLN_STATE) + op->view.groups + s->first};
@@ -229,17 +231,64 @@ struct cln_center cln_cpu_center(const struct cln_share *s)
                                zeros};
 }
 
-/* dx from the sums; with constant statistics dx = a·dy. */
+/* rstd of each group, in `to` or where it is. */
+static const float *rstd_of(const struct cln_share *s, float *to)
+{
+    const struct cln_op *op = s->op;
+    if (op->source == CLN_FROM_STATE)
+        return floats(op, CLN_STATE) + 2 * op->view.groups + s->first;
+    if (op->source == CLN_FROM_GIVEN)
+        return floats(op, CLN_RSTD) + s->first;
+    rstd_each(floats(op, CLN_RUNNING_VAR) + s->first, op->eps, s->count, to);
+    return to;
+}
+
+static void fold_slope(const struct cln_share *s, const float *rstd, float *a)
+{
+    if (cln_bound(s->op, CLN_WEIGHT)) {
+        const float *weight = floats(s->op, CLN_WEIGHT) + s->first;
+        for (uint32_t i = 0; i < s->count; i++)
+            a[i] = rstd[i] * weight[i];
+    } else if (rstd != a) {
+        copy(a, rstd, s->count);
+    }
+}
+
+static void fold_bias(const struct cln_share *s, float *b)
+{
+    if (cln_bound(s->op, CLN_BIAS))
+        copy(b, floats(s->op, CLN_BIAS) + s->first, s->count);
+    else
+        memset(b, 0, s->count * sizeof *b);
+}
+
+void cln_cpu_fold_forward(const struct cln_share *s, float *a, float *bias)
+{
+    fold_slope(s, rstd_of(s, a), a);
+    fold_bias(s, bias);
+}
+
+static void fold_undo(const struct cln_share *s, const float *rstd, float *undo)
+{
+    const float *weight = cln_bound(s->op, CLN_WEIGHT) ? floats(s->op, CLN_WEIGHT) + s->first : NULL;
+    for (uint32_t i = 0; i < s->count; i++)
+        undo[i] = cln_undo(weight ? weight[i] : 1.0f, rstd[i]);
+}
+
+void cln_cpu_fold_undo(const struct cln_share *s, float *undo, float *bias)
+{
+    fold_undo(s, rstd_of(s, undo), undo);
+    fold_bias(s, bias);
+}
+
+/* dx from the sums; with constant statistics, or without dx, none are needed. */
 static void fold_gradient(const struct cln_share *s, const float *rstd, float *const plane[SCALARS])
 {
     const struct cln_op *op = s->op;
     uint64_t groups = op->view.groups;
-    float *m = plane[0], *c = plane[1], *a = plane[2], *q = plane[3], *b = plane[4];
-    if (op->source == CLN_FROM_RUNNING) {
-        memset(m, 0, s->count * sizeof *m);
-        memset(c, 0, s->count * sizeof *c);
+    float *a = plane[2], *q = plane[3], *b = plane[4];
+    if (op->source == CLN_FROM_RUNNING || !cln_bound(op, CLN_DX))
         return;
-    }
     const float *count = floats(op, CLN_SUMS) + s->first, *low = count + groups, *dy = low + groups, *dyd = dy + groups;
     for (uint32_t i = 0; i < s->count; i++) {
         double n = (double)count[i] + low[i];
@@ -256,42 +305,40 @@ void cln_cpu_fold(const struct cln_share *s, enum cln_step step)
     float *plane[SCALARS];
     for (int k = 0; k < SCALARS; k++)
         plane[k] = scalar_plane(s, k) + s->first;
-    float *m = plane[0], *c = plane[1], *a = plane[2], *q = plane[3], *b = plane[4];
-    const float *rstd = a;
-    if (op->source == CLN_FROM_STATE) {
+    float *m = plane[0], *c = plane[1], *a = plane[2], *q = plane[3], *b = plane[4], *bias = plane[5];
+    const float *rstd = rstd_of(s, a);
+    if (op->from_y) {
+        memset(m, 0, n * sizeof *m);
+        fold_undo(s, rstd, c); /* m is c, too, so that this plane is free */
+    } else if (op->source == CLN_FROM_STATE) {
         const float *state = floats(op, CLN_STATE) + s->first;
         copy(m, state, n);
         copy(c, state + groups, n);
-        rstd = state + 2 * groups;
     } else {
         copy(m, floats(op, op->source == CLN_FROM_GIVEN ? CLN_MEAN : CLN_RUNNING_MEAN) + s->first, n);
         memset(c, 0, n * sizeof *c);
-        if (op->source == CLN_FROM_GIVEN)
-            rstd = floats(op, CLN_RSTD) + s->first;
-        else
-            rstd_each(floats(op, CLN_RUNNING_VAR) + s->first, op->eps, n, a);
     }
-    if (cln_bound(op, CLN_WEIGHT)) {
-        const float *weight = floats(op, CLN_WEIGHT) + s->first;
-        for (uint32_t i = 0; i < n; i++)
-            a[i] = rstd[i] * weight[i];
-    } else if (rstd != a) {
-        copy(a, rstd, n);
-    }
+    fold_slope(s, rstd, a);
     memset(q, 0, n * sizeof *q);
-    if (step == CLN_STEP_APPLY && cln_bound(op, CLN_BIAS))
-        copy(b, floats(op, CLN_BIAS) + s->first, n);
-    else
+    if (step == CLN_STEP_APPLY) {
+        fold_bias(s, b);
+    } else {
+        fold_bias(s, bias);
         memset(b, 0, n * sizeof *b);
-    if (step == CLN_STEP_BACKWARD_APPLY)
         fold_gradient(s, rstd, plane);
+    }
 }
 
 struct cln_scalars cln_cpu_scalars(const struct cln_share *s)
 {
-    return (struct cln_scalars){scalar_plane(s, 0) + s->first, scalar_plane(s, 1) + s->first,
-                                scalar_plane(s, 2) + s->first, scalar_plane(s, 3) + s->first,
-                                scalar_plane(s, 4) + s->first};
+    const float *m = scalar_plane(s, 0) + s->first, *c = scalar_plane(s, 1) + s->first;
+    return (struct cln_scalars){.m = m,
+                                .c = s->op->from_y ? m : c,
+                                .a = scalar_plane(s, 2) + s->first,
+                                .q = scalar_plane(s, 3) + s->first,
+                                .b = scalar_plane(s, 4) + s->first,
+                                .bias = scalar_plane(s, 5) + s->first,
+                                .undo = s->op->from_y ? c : NULL};
 }
 
 /* The bias of the layer before, with the factor that its weights get. */
@@ -330,6 +377,10 @@ void cln_cpu_step(const struct cln_share *s, enum cln_step step)
     case CLN_STEP_COMMIT:
         step_commit(s);
         break;
+    case CLN_STEP_COPY_RUNNING:
+        copy(floats(s->op, CLN_MEAN) + s->first, floats(s->op, CLN_RUNNING_MEAN) + s->first, s->count);
+        copy(floats(s->op, CLN_VAR) + s->first, floats(s->op, CLN_RUNNING_VAR) + s->first, s->count);
+        break;
     case CLN_STEP_REDUCE_FINISH:
         step_reduce_finish(s);
         break;
@@ -341,9 +392,13 @@ void cln_cpu_step(const struct cln_share *s, enum cln_step step)
         break;
     case CLN_STEP_ZERO_SUMS:
         zero(s, CLN_SUMS, CLN_SUMS_PLANES);
-        zero(s, CLN_DWEIGHT, 1);
-        zero(s, CLN_DBIAS, 1);
+        zero(s, CLN_DWEIGHT, s->op->accumulate & CLNORM_ADD_DWEIGHT ? 0 : 1);
+        zero(s, CLN_DBIAS, s->op->accumulate & CLNORM_ADD_DBIAS ? 0 : 1);
         break;
+    case CLN_STEP_DOUBLE_REDUCE:
+    case CLN_STEP_DOUBLE_FINISH:
+    case CLN_STEP_DOUBLE_WEIGHTS:
+    case CLN_STEP_DOUBLE_APPLY: /* src/cpu/run_double.c */
     case CLN_STEP_WEIGHTS:
     case CLN_STEP_WEIGHTS_FINISH: /* not of batch norm */
     case CLN_STEP_STATISTICS:

@@ -20,11 +20,16 @@ void cln_cpu_step(const struct cln_share *share, enum cln_step step);
 /* Sums of a part of every group. plane 0: mean or Σdy, 1: Σ(x − mean)² or Σ dy·(x − mean). */
 double *cln_cpu_partials(const struct cln_op *op, uint64_t part, int plane);
 
-/* The mean m + c that a reduction over dy is about, from the share's first group on. */
+/* The mean m + c that a reduction over dy is about (0 from y, for it has x − mean), from the share's first group on. */
 struct cln_center {
     const float *m, *c;
 };
 struct cln_center cln_cpu_center(const struct cln_share *share);
+/* The scalars a and b of forward's y, of each group of the share. */
+void cln_cpu_fold_forward(const struct cln_share *share, float *a, float *bias);
+
+/* What makes x − mean of y: struct cln_scalars. */
+void cln_cpu_fold_undo(const struct cln_share *share, float *undo, float *bias);
 
 /* Works out the scalars of the share's groups for APPLY or BACKWARD_APPLY, and where they are, from its first group on. */
 void cln_cpu_fold(const struct cln_share *share, enum cln_step step);

@@ -1,5 +1,7 @@
 #include "view/view.h"
 
+#include "base/integers.h"
+
 uint64_t cln_view_dimension(const clnorm_desc *desc, uint64_t n, int i)
 {
     int channel = desc->layout == CLNORM_NSC ? 1 + desc->spatial_dims : 1;
@@ -123,6 +125,17 @@ struct cln_view cln_view_make(const clnorm_desc *desc, uint64_t n)
         v.set_stride = 0;
     }
     return v;
+}
+
+uint64_t cln_view_batches(const clnorm_desc *desc, uint64_t n)
+{
+    return desc->virtual_batch > 0 ? divide_up(n, (uint64_t)desc->virtual_batch) : 1;
+}
+
+uint64_t cln_view_groups(const clnorm_desc *desc, uint64_t n)
+{
+    struct cln_view view = cln_view_make(desc, n);
+    return cln_view_batches(desc, n) * cln_view_statistics(&view);
 }
 
 struct cln_view cln_view_as_batch(const clnorm_desc *desc, uint64_t n)

@@ -37,8 +37,12 @@ struct cln_view {
     int centred;    /* 0: RMS norm, no mean is taken off */
 };
 
-/* The view of a checked descriptor for n samples. */
+/* The view of a checked descriptor for n samples; of batch norm, as one batch. */
 struct cln_view cln_view_make(const clnorm_desc *desc, uint64_t n);
+/* Virtual batches of n samples: 1 where the descriptor has none. */
+uint64_t cln_view_batches(const clnorm_desc *desc, uint64_t n);
+/* Statistics groups of n samples: those of each virtual batch. */
+uint64_t cln_view_groups(const clnorm_desc *desc, uint64_t n);
 /* Instance norm with running statistics, which are constants: batch norm with them. */
 struct cln_view cln_view_as_batch(const clnorm_desc *desc, uint64_t n);
 /* Segments: the statistics groups as single runs. */

@@ -9,7 +9,9 @@
  *         case_problem_free(problem);
  *     }
  *
- * A name decodes: [norm_]layout_mode[_affine]_shape_data[_option…]; what is not named is the default of CLNORM_CASE_INIT. */
+ * A name decodes: [types_][before_][norm_][after_][activation_]layout_mode[_affine]_shape_data[_option…]; what is not named is the
+ * default of CLNORM_CASE_INIT. Types are x's and y's, once if they are the same; before, norm, after and activation are in the order in
+ * which they are computed. */
 #ifndef CLNORM_TESTS_CASES_H
 #define CLNORM_TESTS_CASES_H
 
@@ -28,40 +30,48 @@ enum case_mode {                /* which of them a norm has: case_norm_has */
                  CASE_GIVEN,    /* clnorm_backward from a given mean and rstd */
                  CASE_STEPS_FORWARD, /* clnorm_statistics of `parts` parts of the batch, clnorm_merge, clnorm_apply, clnorm_commit */
                  CASE_STEPS_BACKWARD, /* the former's state, clnorm_backward_reduce of `parts` parts, sums added, clnorm_backward_apply */
+                 CASE_DOUBLE, /* clnorm_forward, then clnorm_double_backward from its state; batch and layer norm alone, as below */
+                 CASE_DOUBLE_FROZEN, /* … from running statistics: batch norm alone */
+                 CASE_DOUBLE_GIVEN,  /* … from a given mean and rstd */
                  CASE_MODES
 };
 
 enum case_affine { CASE_AFFINE_BOTH, CASE_AFFINE_NO_BIAS, CASE_AFFINE_NO_WEIGHT, CASE_AFFINE_NONE, CASE_AFFINES };
 
-enum case_data { /* what x is; dy is N(0, 1) unless said */
-                 CASE_DATA_NORMAL,
-                 CASE_DATA_MEAN1E2, /* mean 1e2, standard deviation 1; likewise below */
-                 CASE_DATA_MEAN1E4,
-                 CASE_DATA_MEAN1E6,
-                 CASE_DATA_MEAN1E4_STD1E_2,
-                 CASE_DATA_MEAN1E6_STD1E_2,
-                 CASE_DATA_STEPS_AT_40000,   /* 40000 + {0, 1, 2, 3} */
-                 CASE_DATA_OUTLIER1E4_FIRST, /* N(0, 1) with one value of 1e4 a channel */
-                 CASE_DATA_OUTLIER1E4_MIDDLE,
-                 CASE_DATA_OUTLIER1E4_LAST,
-                 CASE_DATA_OUTLIER1E8_FIRST,
-                 CASE_DATA_OUTLIER1E8_MIDDLE,
-                 CASE_DATA_OUTLIER1E8_LAST,
-                 CASE_DATA_ALTERNATING1E4,    /* ±1e4 in turn */
-                 CASE_DATA_SKEWED,            /* exp(2·N(0, 1)) */
-                 CASE_DATA_SPARSE,            /* one value in 64 is not 0 */
-                 CASE_DATA_TINY,              /* 1e-20·N(0, 1) */
-                 CASE_DATA_HUGE,              /* uniform in ±1e17 */
-                 CASE_DATA_CONSTANT_1234_567, /* y is bias, var is 0, exactly */
-                 CASE_DATA_CONSTANT_0_1,
-                 CASE_DATA_CONSTANT_1E6,
-                 CASE_DATA_EXACT_INTEGERS, /* every partial sum is a float: mean is the correctly rounded mean */
-                 CASE_DATA_DY_MEAN1E4,     /* x is N(0, 1), dy is N(1e4, 1) */
-                 CASE_DATA_NAN_FIRST,      /* N(0, 1) with one NaN, in the first value of channel 0 */
-                 CASE_DATA_NAN_LAST,       /* … in the last value of the last channel */
-                 CASE_DATA_INF_MIDDLE,     /* … +Inf in the middle of the middle channel */
-                 CASE_DATA_NAN_DY,         /* x is N(0, 1), dy has one NaN in the middle channel */
-                 CASE_DATA_KINDS
+/* Where `sum` of CLNORM_RESIDUAL_BEFORE is written. */
+enum case_sum_place { CASE_SUM_APART, CASE_SUM_OVER_X, CASE_SUM_OVER_Z, CASE_SUM_PLACES };
+
+/* What x is; dy and z are N(0, 1) unless said. In 16 bits all tensors are these values rounded; what would leave the range of f16 is scaled
+ * by a power of two. */
+enum case_data {
+    CASE_DATA_NORMAL,
+    CASE_DATA_MEAN1E2, /* mean 1e2, standard deviation 1; likewise below */
+    CASE_DATA_MEAN1E4,
+    CASE_DATA_MEAN1E6,
+    CASE_DATA_MEAN1E4_STD1E_2,
+    CASE_DATA_MEAN1E6_STD1E_2,
+    CASE_DATA_STEPS_AT_40000,   /* 40000 + {0, 1, 2, 3} */
+    CASE_DATA_OUTLIER1E4_FIRST, /* N(0, 1) with one value of 1e4 a channel */
+    CASE_DATA_OUTLIER1E4_MIDDLE,
+    CASE_DATA_OUTLIER1E4_LAST,
+    CASE_DATA_OUTLIER1E8_FIRST,
+    CASE_DATA_OUTLIER1E8_MIDDLE,
+    CASE_DATA_OUTLIER1E8_LAST,
+    CASE_DATA_ALTERNATING1E4,    /* ±1e4 in turn */
+    CASE_DATA_SKEWED,            /* exp(2·N(0, 1)) */
+    CASE_DATA_SPARSE,            /* one value in 64 is not 0 */
+    CASE_DATA_TINY,              /* 1e-20·N(0, 1) */
+    CASE_DATA_HUGE,              /* uniform in ±1e17; z after the norm is 1e5·N(0, 1), more than f16 has */
+    CASE_DATA_CONSTANT_1234_567, /* y is bias, var is 0, exactly; z before the norm is 0.5 */
+    CASE_DATA_CONSTANT_0_1,
+    CASE_DATA_CONSTANT_1E6,
+    CASE_DATA_EXACT_INTEGERS, /* every partial sum is a float: mean is the correctly rounded mean */
+    CASE_DATA_DY_MEAN1E4,     /* x is N(0, 1), dy is N(1e4, 1) */
+    CASE_DATA_NAN_FIRST,      /* N(0, 1) with one NaN, in the first value of channel 0 */
+    CASE_DATA_NAN_LAST,       /* … in the last value of the last channel */
+    CASE_DATA_INF_MIDDLE,     /* … +Inf in the middle of the middle channel */
+    CASE_DATA_NAN_DY,         /* x is N(0, 1), dy has one NaN in the middle channel */
+    CASE_DATA_KINDS
 };
 
 enum case_output { /* what is judged; each has one value a tensor element, statistics group, weight or channel */
@@ -80,6 +90,11 @@ enum case_output { /* what is judged; each has one value a tensor element, stati
                    CASE_SUMS_COUNT, /* high + low */
                    CASE_SUMS_DY,
                    CASE_SUMS_DY_XHAT,
+                   CASE_SUM, /* x + z of CLNORM_RESIDUAL_BEFORE */
+                   CASE_DZ,
+                   CASE_G_X,
+                   CASE_G_DY,
+                   CASE_G_WEIGHT,
                    CASE_OUTPUTS
 };
 #define CASE_BIT(output) (1u << (output))
@@ -96,20 +111,32 @@ struct clnorm_case {
     int64_t spatial[CLNORM_MAX_SPATIAL];
     enum case_mode mode;
     enum case_affine affine;
-    bool in_place;  /* y over x, or dx over dy */
-    unsigned omit;  /* CASE_BIT of the outputs that are left out (of y … dbias) */
+    bool in_place; /* y over x, or dx over dy */
+    /* CASE_BIT of the outputs that are left out (of y … dbias, dz, g_…); of the double backward dx, dweight and dbias stand for v_… */
+    unsigned omit;
     uint32_t parts; /* of the steps: how many parts the batch is cut into, ≥ 1 */
-    size_t offset;  /* floats by which every buffer is shifted in its memory */
+    size_t offset;  /* elements by which every buffer is shifted in its memory */
     float eps;
     clnorm_running running;
     enum case_data data;
     uint64_t seed;
+    clnorm_dtype dtype, y_dtype;
+    clnorm_activation activation;
+    float slope;
+    clnorm_residual residual;
+    enum case_sum_place sum;
+    bool by_y;           /* backward takes y of the forward, instead of working out again */
+    bool from_y;         /* … takes y in place of x; y is the reference's, rounded to its type */
+    float bias_ratio;    /* |bias/weight| where the weight is not 0; 0: of N(0, 1) and of 0.5 to 1.5 */
+    uint32_t accumulate; /* CLNORM_ADD_… */
+    int64_t virtual_batch;
     bool in_short;
 };
 #define CLNORM_CASE_INIT                                                                                               \
     {                                                                                                                  \
         "", CLNORM_BATCH, 0, 0, CLNORM_NC, 0, 0, 1, 0, {0, 0, 0}, CASE_TRAIN, CASE_AFFINE_BOTH, false, 0, 1, 0, 1e-5f, \
-            CLNORM_RUNNING_INIT, CASE_DATA_NORMAL, 1, false                                                            \
+            CLNORM_RUNNING_INIT, CASE_DATA_NORMAL, 1, CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, 0.01f,             \
+            CLNORM_NO_RESIDUAL, CASE_SUM_APART, false, false, 0, 0, 0, false                                           \
     }
 
 /* ---- the table ------------------------------------------------------------------------------------------------- */
@@ -122,12 +149,16 @@ void case_set_name(struct clnorm_case *c);
 
 const char *case_norm_name(clnorm_norm norm); /* "batch", "layer", "group", "instance", "rms" */
 bool case_norm_has(clnorm_norm norm, enum case_mode mode);
+const char *case_dtype_name(clnorm_dtype dtype);                /* "f32", "f16", "bf16" */
+const char *case_activation_name(clnorm_activation activation); /* "none", "relu", "leaky", "gelu", "silu" */
+const char *case_residual_name(clnorm_residual residual);       /* "none", "after", "before" */
 const char *case_mode_name(enum case_mode mode);
 const char *case_data_name(enum case_data data);
 const char *case_output_name(enum case_output output); /* "y", "running_mean", "statistics_count", … */
 bool case_output_parse(const char *name, enum case_output *output);
 /* Is this output one of the case's mode, and not left out? */
 bool case_has(const struct clnorm_case *c, enum case_output output);
+clnorm_dtype case_output_dtype(const struct clnorm_case *c, enum case_output output);
 size_t case_elements(const struct clnorm_case *c); /* n·c·spatial… */
 size_t case_weights(const struct clnorm_case *c);  /* values of weight, bias, dweight and dbias */
 
@@ -137,10 +168,13 @@ size_t case_weights(const struct clnorm_case *c);  /* values of weight, bias, dw
 struct case_problem;
 struct case_problem *case_prepare(const struct clnorm_case *c); /* NULL: out of memory */
 /* The same with given inputs instead of those that c->data names: tensors of case_elements(c), weight and bias of
- * case_weights(c), running statistics of c->c, mean and rstd of one a statistics group, all finite. What the mode and the affine do not
- * read may be NULL. From malloc; taken over, whatever comes back. NULL: out of memory, or one is missing. */
+ * case_weights(c), running statistics of c->c, mean and rstd of one a statistics group, all finite; tensors are rounded to their type
+ * here. What the case does not read may be NULL. From malloc; taken over, whatever comes back. NULL: out of memory, or one is missing. */
 struct case_inputs {
     float *x, *dy, *weight, *bias, *running_mean, *running_var, *mean, *rstd;
+    float *z, *dx, *dweight, *dbias, *dz; /* the gradients: what is there before they are added to */
+    float *v_dx, *v_dweight, *v_dbias;
+    float *y; /* of c->from_y; NULL: what forward makes of x */
 };
 struct case_problem *case_prepare_given(const struct clnorm_case *c, const struct case_inputs *inputs);
 void case_problem_free(struct case_problem *problem);
@@ -149,11 +183,20 @@ const struct clnorm_case *case_problem_case(const struct case_problem *problem);
 size_t case_output_count(const struct case_problem *problem, enum case_output output);
 const double *case_reference(const struct case_problem *problem, enum case_output output);
 const double *case_tolerance(const struct case_problem *problem, enum case_output output);
+/* The tolerance of value i: that of its part, and what this value alone may be off by. It is that of the value before it is rounded
+ * to 16 bits, which is judged apart. */
+double case_allowed(const struct case_problem *problem, enum case_output output, size_t i);
 /* An output's parts are what has one tolerance: statistics groups for tensors, mean, var, rstd and sums (batch norm: channels), weights
  * for dweight and dbias, channels for running statistics. How many there are, the part of value i, and the word for one. */
 size_t case_parts(const struct case_problem *problem, enum case_output output);
 size_t case_part(const struct case_problem *problem, enum case_output output, size_t i);
 const char *case_part_name(const struct clnorm_case *c, enum case_output output);
+/* What clnorm_double_backward may be off by, for who has other problems than cases: g_x and g_dy of each statistics group, g_weight of
+ * each weight; NULL: not asked for. */
+struct reference_problem;
+struct reference_double;
+void case_double_bounds(const struct reference_problem *shape, const struct reference_double *in, bool frozen,
+                        double *g_x, double *g_dy, double *g_weight);
 
 /* ---- run ------------------------------------------------------------------------------------------------------- */
 
@@ -181,7 +224,7 @@ struct case_error {
     bool present, pass;
     double
         worst; /* largest error / tolerance (0 where both are 0; INFINITY for a NaN or a value off where it must be exact) */
-    double ulp;                  /* largest error in units in the last place of the f32 reference, over all values */
+    double ulp;                  /* largest error in units in the last place of the output's type, over all values */
     size_t index, part, parts;   /* where `worst` sits, and of how many parts */
     size_t finite;               /* values whose reference is finite */
     double got, want, tolerance; /* at `worst` */

@@ -96,32 +96,82 @@ static double sign_of(const struct reference_problem *shape, size_t group)
     return (shape->norm == REFERENCE_INSTANCE ? group % shape->c : group) % 2 ? -1 : 1;
 }
 
-void data_fill(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy)
+/* What brings the values into the range of f16, whose largest is 65504 and whose smallest is 2^-24. */
+static double scale_of(clnorm_dtype dtype, enum case_data data)
 {
-    struct generator for_x = {c->seed * 2}, for_dy = {c->seed * 2 + 1};
-    const double dy_mean = c->data == CASE_DATA_DY_MEAN1E4 ? 1e4 : 0;
-    const size_t m = reference_group_size(shape);
+    if (dtype != CLNORM_F16)
+        return 1;
+    switch (data) {
+    case CASE_DATA_MEAN1E6:
+    case CASE_DATA_MEAN1E6_STD1E_2:
+    case CASE_DATA_CONSTANT_1E6:
+        return 0x1p-6;
+    case CASE_DATA_OUTLIER1E8_FIRST:
+    case CASE_DATA_OUTLIER1E8_MIDDLE:
+    case CASE_DATA_OUTLIER1E8_LAST:
+        return 0x1p-11;
+    case CASE_DATA_HUGE:
+        return 0x1p-42;
+    case CASE_DATA_TINY: /* to 1e-5, whose squares no f16 has */
+        return 0x1p50;
+    default:
+        return 1;
+    }
+}
+
+static double residual_value(const struct clnorm_case *c, struct generator *g)
+{
+    switch (c->data) {
+    case CASE_DATA_CONSTANT_1234_567:
+    case CASE_DATA_CONSTANT_0_1:
+    case CASE_DATA_CONSTANT_1E6:
+        return c->residual == CLNORM_RESIDUAL_BEFORE ? 0.5 : normal(g);
+    case CASE_DATA_EXACT_INTEGERS:
+        return (double)(next(g) >> 57) - 64;
+    case CASE_DATA_HUGE:
+        return (c->residual == CLNORM_RESIDUAL_AFTER && c->dtype != CLNORM_F16 ? 1e5 : 1) * normal(g);
+    default:
+        return normal(g);
+    }
+}
+
+void data_fill(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy, float *z)
+{
+    struct generator for_x = {c->seed * 2}, for_dy = {c->seed * 2 + 1}, for_z = {~c->seed * 2};
+    const double dy_mean = c->data == CASE_DATA_DY_MEAN1E4 ? 1e4 : 0, scale = scale_of(c->dtype, c->data);
     for (size_t group = 0; group < reference_groups(shape); group++) {
+        const size_t m = reference_group_size(shape, group);
         for (size_t k = 0; k < m; k++) {
             size_t i = reference_group_element(shape, group, k);
-            x[i] = (float)value(c->data, &for_x, sign_of(shape, group), k, m);
+            x[i] = (float)(scale * value(c->data, &for_x, sign_of(shape, group), k, m));
             if (dy)
                 dy[i] = (float)(dy_mean + normal(&for_dy));
+            if (z)
+                z[i] = (float)residual_value(c, &for_z);
         }
     }
 }
 
+void data_fill_old(const struct clnorm_case *c, enum case_input input, size_t count, float *values)
+{
+    struct generator g = {~c->seed * 16 + (uint64_t)input};
+    const double mean = input == INPUT_V_DX && c->data == CASE_DATA_DY_MEAN1E4 ? 1e4 : 0; /* hostile, as dy is */
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)(mean + normal(&g));
+}
+
 size_t data_poison(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy)
 {
-    const size_t groups = reference_groups(shape), m = reference_group_size(shape), middle = groups / 2;
     if (shape->n == 0)
         return NO_GROUP;
+    const size_t groups = reference_groups(shape), middle = groups / 2;
+    const size_t m = reference_group_size(shape, middle), last = reference_group_size(shape, groups - 1);
     switch (c->data) {
     case CASE_DATA_NAN_FIRST:
         x[reference_group_element(shape, 0, 0)] = NAN;
         return 0;
     case CASE_DATA_NAN_LAST:
-        x[reference_group_element(shape, groups - 1, m - 1)] = NAN;
+        x[reference_group_element(shape, groups - 1, last - 1)] = NAN;
         return groups - 1;
     case CASE_DATA_INF_MIDDLE:
         x[reference_group_element(shape, middle, m / 2)] = INFINITY;
@@ -140,7 +190,7 @@ void data_fill_parameters(const struct clnorm_case *c, size_t m, const double *m
     struct generator g = {~c->seed};
     /* What x is normalized by lies near the batch's own, unless that says nothing (one value) or is not there. So do the old
      * running statistics of every other channel, as after many batches; the others are those of a start. */
-    const bool normalizes = c->mode == CASE_INFER || c->mode == CASE_FROZEN;
+    const bool normalizes = c->mode == CASE_INFER || c->mode == CASE_FROZEN || c->mode == CASE_DOUBLE_FROZEN;
     for (size_t i = 0; i < case_weights(c); i++) {
         const double w = (0.5 + uniform(&g)) * (next(&g) >> 63 ? -1 : 1), b = normal(&g);
         const double shift = normal(&g), scale = 0.5 + uniform(&g);
@@ -148,7 +198,7 @@ void data_fill_parameters(const struct clnorm_case *c, size_t m, const double *m
         if (weight)
             weight[i] = i % 5 == 3 ? 0.0f : (float)w;
         if (bias)
-            bias[i] = (float)b;
+            bias[i] = (float)(c->bias_ratio > 0 ? (b < 0 ? -c->bias_ratio : c->bias_ratio) * w : b);
         if (running_mean)
             running_mean[i] = (float)(near ? mean[i] + 0.25 * shift * sqrt(var[i]) : shift);
         if (running_var)

@@ -21,7 +21,15 @@
  *          weight's, so that all x̂ of the weight may be small where the group's are not: x̂ is off by rstd·16u·mean|d| ≤ 16u through the
  *          mean however small it is, which adds 16u·Σ|dy|. The sums of the steps are dbias and dweight by another name; adding
  *          those of k parts rounds k − 1 times more.
- *   counts are exact. */
+ *   virtual batches   Each group is one of those above, of its batch. dweight and dbias are those of the batches, added in their order:
+ *          K − 1 roundings of sums no larger than the sum of the terms' magnitudes, (K − 1)u of it more. Running statistics take the
+ *          batches one after the other: what they are off by after one goes into the next with the old value's share.
+ *   from y   What x̂ of the given y is off by goes into dx and dweight: from_y.c.
+ *   counts are exact.
+ *   activation, residual   What they add to y and to the gradients: wide.c. The rounded sum x + z before a norm is exact, and what
+ *          the norm is judged by. dz is dy', with what that may be off by.
+ *   16 bits   Reading is exact; writing rounds the value that the bounds above are of, once: judge.c. Adding to what is there is one
+ *          more rounding to f32 before it. */
 #include "internal.h"
 
 #include <math.h>
@@ -30,66 +38,9 @@
 
 static const double u = 0x1p-24, smallest_normal = 0x1p-126, division = 5 * 0x1p-24;
 
-/* The inputs in double, and the statistics that the case normalizes by. */
-struct wide {
-    double *x, *dy, *mean, *var;
-    double *weight, *bias; /* NULL: 1 and 0 */
-};
-
 static double *zeros(size_t count)
 {
     return calloc(count ? count : 1, sizeof(double));
-}
-
-static double *widen(const float *from, size_t count)
-{
-    double *to = malloc((count ? count : 1) * sizeof(double));
-    for (size_t i = 0; to && i < count; i++)
-        to[i] = from[i];
-    return to;
-}
-
-static void wide_free(struct wide *w)
-{
-    free(w->x);
-    free(w->dy);
-    free(w->mean);
-    free(w->var);
-    free(w->weight);
-    free(w->bias);
-}
-
-static bool wide_make(const struct case_problem *p, struct wide *w)
-{
-    const float *const *in = (const float *const *)p->input;
-    memset(w, 0, sizeof *w);
-    w->x = widen(in[INPUT_X], p->elements);
-    w->mean = zeros(p->groups);
-    w->var = zeros(p->groups);
-    if (in[INPUT_DY])
-        w->dy = widen(in[INPUT_DY], p->elements);
-    if (in[INPUT_WEIGHT])
-        w->weight = widen(in[INPUT_WEIGHT], p->weights);
-    if (in[INPUT_BIAS])
-        w->bias = widen(in[INPUT_BIAS], p->weights);
-    if (!w->x || !w->mean || !w->var || (in[INPUT_DY] && !w->dy) || (in[INPUT_WEIGHT] && !w->weight) ||
-        (in[INPUT_BIAS] && !w->bias)) {
-        wide_free(w);
-        return false;
-    }
-    const bool by_running = p->c.mode == CASE_INFER || p->c.mode == CASE_FROZEN;
-    if (!by_running && p->c.mode != CASE_GIVEN)
-        reference_statistics(&p->shape, w->x, w->mean, w->var);
-    for (size_t g = 0; by_running && g < p->groups; g++) { /* of the channel, in every sample */
-        w->mean[g] = in[INPUT_RUNNING_MEAN][g % p->shape.c];
-        w->var[g] = in[INPUT_RUNNING_VAR][g % p->shape.c];
-    }
-    for (size_t i = 0; p->c.mode == CASE_GIVEN && i < p->groups; i++) {
-        double rstd = in[INPUT_RSTD][i];
-        w->mean[i] = in[INPUT_MEAN] ? in[INPUT_MEAN][i] : 0; /* RMS norm has none */
-        w->var[i] = 1 / (rstd * rstd) - p->shape.eps;
-    }
-    return true;
 }
 
 static bool allocate(struct case_problem *p)
@@ -97,7 +48,8 @@ static bool allocate(struct case_problem *p)
     for (int o = 0; o < CASE_OUTPUTS; o++) {
         if (!case_has(&p->c, (enum case_output)o))
             continue;
-        const bool tensor = o == CASE_Y || o == CASE_DX;
+        const bool tensor =
+            o == CASE_Y || o == CASE_DX || o == CASE_SUM || o == CASE_DZ || o == CASE_G_X || o == CASE_G_DY;
         const size_t parts = case_parts(p, (enum case_output)o);
         /* Of no samples, forward writes nothing but a count; running statistics stay, gradients and sums are 0. */
         const bool nothing = p->c.n == 0 && (o == CASE_MEAN || o == CASE_VAR || o == CASE_RSTD ||
@@ -105,7 +57,9 @@ static bool allocate(struct case_problem *p)
         p->count[o] = nothing ? 0 : tensor ? p->elements : parts;
         p->reference[o] = zeros(p->count[o]);
         p->tolerance[o] = zeros(parts);
-        if (!p->reference[o] || !p->tolerance[o])
+        if (o == CASE_DX || o == CASE_DZ)
+            p->alone[o] = zeros(p->count[o]);
+        if (!p->reference[o] || !p->tolerance[o] || ((o == CASE_DX || o == CASE_DZ) && !p->alone[o]))
             return false;
     }
     return true;
@@ -120,62 +74,67 @@ static void expect(struct case_problem *p, enum case_output o, size_t i, double 
     }
 }
 
-static void grow(double *largest, double value) /* NaN and Inf do not count: they are compared by their kind */
-{
-    if (isfinite(value) && value > *largest)
-        *largest = value;
-}
-
-static double weight_of(const struct case_problem *p, const struct wide *w, size_t i)
-{
-    return w->weight ? w->weight[reference_weight_of(&p->shape, i)] : 1;
-}
-
-static double rstd_of(const struct case_problem *p, const struct wide *w, size_t g)
-{
-    return 1 / sqrt(w->var[g] + p->shape.eps);
-}
-
 /* ---- statistics groups ----------------------------------------------------------------------------------------- */
 
 /* What the tolerances of a group are made of. */
 struct magnitudes {
     double deviation;       /* max|x − mean| */
-    double xhat, weight, y; /* max|x̂|, max|w|, max|y| */
+    double xhat, weight, y; /* max|x̂|, max|w|, max|x̂·w + bias| */
+    double value;           /* max|t|, the value before the activation */
     double dx;              /* max(|g| + |mean g| + |x̂·mean(g·x̂)|); frozen: max|g| */
+    double off, off_xhat;   /* of dy': mean|w·off| (RMS norm: 0) and mean|w·off·x̂|; frozen: 0 */
+    double by_xhat, by_off; /* from y: |mean(g·x̂)|, and mean(|g|·e) of what x̂ is off by; else, and frozen: 0 */
 };
 
 static struct magnitudes measure(const struct case_problem *p, const struct wide *w, size_t g)
 {
-    struct magnitudes a = {0, 0, 0, 0, 0};
-    const double rstd = rstd_of(p, w, g), m = p->m ? (double)p->m : 1;
+    struct magnitudes a = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const size_t size = problem_group_size(p, g);
+    const double m = size ? (double)size : 1;
+    const bool frozen = p->c.mode == CASE_FROZEN, centred = p->c.norm != CLNORM_RMS;
     double mean_delta = 0, mean_delta_xhat = 0;
-    for (size_t k = 0; k < p->m; k++) {
+    for (size_t k = 0; k < size; k++) {
         const size_t i = reference_group_element(&p->shape, g, k);
-        const double d = w->x[i] - w->mean[g], xhat = d * rstd, weight = weight_of(p, w, i);
-        const double bias = w->bias ? w->bias[reference_weight_of(&p->shape, i)] : 0;
-        grow(&a.deviation, fabs(d));
-        grow(&a.xhat, fabs(xhat));
-        grow(&a.weight, fabs(weight));
-        grow(&a.y, fabs(weight * xhat + bias));
-        if (w->dy && p->c.mode != CASE_FROZEN) {
-            mean_delta += p->c.norm == CLNORM_RMS ? 0 : weight * w->dy[i] / m;
-            mean_delta_xhat += weight * w->dy[i] * xhat / m;
+        const double xhat = wide_xhat(p, w, i), weight = wide_weight(p, w, i);
+        wide_grow(&a.deviation, fabs(w->x[i] - w->mean[g]));
+        wide_grow(&a.xhat, fabs(xhat));
+        wide_grow(&a.weight, fabs(weight));
+        wide_grow(&a.y, fabs(weight * xhat + wide_bias(p, w, i)));
+        wide_grow(&a.value, fabs(wide_value(p, w, i)));
+        if (w->delta && !frozen) {
+            mean_delta += centred ? weight * w->delta[i] / m : 0;
+            mean_delta_xhat += weight * w->delta[i] * xhat / m;
+            a.off += centred ? fabs(weight * w->delta_off[i]) / m : 0;
+            a.off_xhat += fabs(weight * w->delta_off[i] * xhat) / m;
+            a.by_off += w->xhat_off ? fabs(weight * w->delta[i]) * w->xhat_off[i] / m : 0;
         }
     }
-    for (size_t k = 0; k < p->m && w->dy; k++) {
+    a.by_xhat = fabs(mean_delta_xhat);
+    for (size_t k = 0; k < size && w->delta; k++) {
         const size_t i = reference_group_element(&p->shape, g, k);
-        const double xhat = (w->x[i] - w->mean[g]) * rstd, delta = weight_of(p, w, i) * w->dy[i];
-        const double through_var = p->c.mode == CASE_FROZEN ? 0 : fabs(xhat * mean_delta_xhat); /* Inf·0 is NaN */
-        grow(&a.dx, fabs(delta) + fabs(mean_delta) + through_var);
+        const double through_var = frozen ? 0 : fabs(wide_xhat(p, w, i) * mean_delta_xhat); /* Inf·0 is NaN */
+        wide_grow(&a.dx, fabs(wide_weight(p, w, i) * w->delta[i]) + fabs(mean_delta) + through_var);
     }
     return a;
+}
+
+/* dx is linear in dy': what dy' is off by goes through the same formula, by its terms. So does what x̂ of y is off by. */
+static void expect_dx_alone(struct case_problem *p, const struct wide *w, size_t g, const struct magnitudes *a)
+{
+    for (size_t k = 0; k < problem_group_size(p, g) && p->alone[CASE_DX]; k++) {
+        const size_t i = reference_group_element(&p->shape, g, k);
+        const double through_var = a->off_xhat > 0 ? fabs(wide_xhat(p, w, i)) * a->off_xhat : 0;
+        double off = w->rstd[g] * (fabs(wide_weight(p, w, i)) * w->delta_off[i] + a->off + through_var);
+        if (w->xhat_off)
+            off += w->rstd[g] * (w->xhat_off[i] * a->by_xhat + fabs(wide_xhat(p, w, i)) * a->by_off);
+        p->alone[CASE_DX][i] = isfinite(off) ? off : 0;
+    }
 }
 
 static void expect_group(struct case_problem *p, const struct wide *w, size_t g)
 {
     const struct magnitudes a = measure(p, w, g);
-    const double mean = w->mean[g], var = w->var[g], rstd = rstd_of(p, w, g), product = a.xhat * a.weight;
+    const double mean = w->mean[g], var = w->var[g], rstd = w->rstd[g], product = a.xhat * a.weight;
     const bool centred = p->c.norm != CLNORM_RMS, exact = p->c.data == CASE_DATA_EXACT_INTEGERS;
     const bool same = a.deviation == 0 && isfinite(mean);
     const double flushed = same ? 0 : 3 * smallest_normal;
@@ -183,12 +142,15 @@ static void expect_group(struct case_problem *p, const struct wide *w, size_t g)
     const double pair_tolerance = centred ? 16 * u * sqrt(var) : 0;
     const double dx_tolerance = 32 * u * rstd * a.dx;
 
-    if (p->tolerance[CASE_Y] && product > 0)
-        p->tolerance[CASE_Y][g] = (w->weight ? 17 * u : 16 * u) * product + (w->bias ? u * a.y : 0);
+    double y_tolerance = product > 0 ? (w->weight ? 17 * u : 16 * u) * product + (w->bias ? u * a.y : 0) : 0;
+    y_tolerance += w->z ? u * a.value : 0;
+    if (p->tolerance[CASE_Y])
+        p->tolerance[CASE_Y][g] = wide_activated_off(&p->c, y_tolerance, a.value);
+    expect_dx_alone(p, w, g, &a);
     if (p->tolerance[CASE_DX])
         p->tolerance[CASE_DX][g] = isfinite(dx_tolerance) ? dx_tolerance : 0;
-    expect(p, CASE_STATISTICS_COUNT, g, (double)p->m, 0);
-    if (p->m > 0) {
+    expect(p, CASE_STATISTICS_COUNT, g, (double)problem_group_size(p, g), 0);
+    if (p->c.n > 0) {
         expect(p, CASE_MEAN, g, exact ? (double)(float)mean : mean,
                exact || same ? 0 : pair_tolerance + u * fabs(mean));
         expect(p, CASE_VAR, g, var, var_tolerance);
@@ -200,19 +162,32 @@ static void expect_group(struct case_problem *p, const struct wide *w, size_t g)
 
 /* ---- weights --------------------------------------------------------------------------------------------------- */
 
+/* A gradient of a weight, added to what is there: one rounding more. */
+static void expect_gradient(struct case_problem *p, enum case_output o, enum case_input old, size_t i, double gradient,
+                            double tolerance)
+{
+    const double sum = gradient + (p->input[old] ? p->input[old][i] : 0);
+    expect(p, o, i, sum, tolerance + (p->input[old] ? u * fabs(sum) : 0));
+}
+
 static void expect_weight(struct case_problem *p, const struct wide *w, size_t i, double dweight, double dbias)
 {
-    const double added = (p->c.parts - 1) * u;
+    const double added = (p->c.parts - 1) * u, batches = ((double)case_batches(&p->c) - 1) * u;
     const bool of_others = p->c.norm == CLNORM_LAYER || p->c.norm == CLNORM_GROUP;
-    double sum_dy = 0, sum_dy_xhat = 0;
+    double sum_dy = 0, sum_dy_xhat = 0, off = 0, off_xhat = 0;
     for (size_t k = 0; k < reference_weight_size(&p->shape); k++) {
-        const size_t e = reference_weight_element(&p->shape, i, k), g = reference_group_of(&p->shape, e);
-        sum_dy += fabs(w->dy[e]);
-        sum_dy_xhat += fabs(w->dy[e] * ((w->x[e] - w->mean[g]) * rstd_of(p, w, g)));
+        const size_t e = reference_weight_element(&p->shape, i, k);
+        const double xhat = wide_xhat(p, w, e);
+        sum_dy += fabs(w->delta[e]);
+        sum_dy_xhat += fabs(w->delta[e] * xhat);
+        off += w->delta_off[e];
+        off_xhat += w->delta_off[e] > 0 ? w->delta_off[e] * fabs(xhat) : 0;
+        off_xhat += w->xhat_off ? fabs(w->delta[e]) * w->xhat_off[e] : 0;
     }
-    expect(p, CASE_DWEIGHT, i, dweight, 16 * u * (sum_dy_xhat + (of_others ? sum_dy : 0)));
-    expect(p, CASE_DBIAS, i, dbias, 16 * u * sum_dy);
-    expect(p, CASE_SUMS_COUNT, i, (double)p->m, 0);
+    expect_gradient(p, CASE_DWEIGHT, INPUT_DWEIGHT, i, dweight,
+                    16 * u * (sum_dy_xhat + (of_others ? sum_dy : 0)) + batches * sum_dy_xhat + off_xhat);
+    expect_gradient(p, CASE_DBIAS, INPUT_DBIAS, i, dbias, (16 * u + batches) * sum_dy + off);
+    expect(p, CASE_SUMS_COUNT, i, (double)problem_group_size(p, i), 0);
     expect(p, CASE_SUMS_DY, i, dbias, (16 * u + added) * sum_dy);
     expect(p, CASE_SUMS_DY_XHAT, i, dweight, (16 * u + added) * sum_dy_xhat);
 }
@@ -222,7 +197,7 @@ static bool expect_weights(struct case_problem *p, const struct wide *w)
     double *dweight = zeros(p->weights), *dbias = zeros(p->weights);
     const bool ok = dweight && dbias;
     if (ok) {
-        reference_backward(&p->shape, w->x, w->dy, w->mean, w->var, w->weight, p->c.mode == CASE_FROZEN,
+        reference_backward(&p->shape, w->x, w->delta, w->mean, w->var, w->weight, p->c.mode == CASE_FROZEN,
                            p->reference[CASE_DX], dweight, dbias);
         for (size_t i = 0; i < p->weights; i++)
             expect_weight(p, w, i, dweight[i], dbias[i]);
@@ -234,41 +209,47 @@ static bool expect_weights(struct case_problem *p, const struct wide *w)
 
 /* ---- running statistics ---------------------------------------------------------------------------------------- */
 
-/* Running statistics from an old value and a batch's with its tolerance. */
-static void expect_running(struct case_problem *p, enum case_output o, size_t c, double old, double batch,
-                           double batch_tolerance)
+/* A running value and how far off it may be. */
+struct running {
+    double value, tolerance;
+};
+
+/* From an old value and that of batch k with its tolerance. What the old one is off by goes on with its share. */
+static struct running blend(const struct case_problem *p, struct running old, size_t k, double batch,
+                            double batch_tolerance)
 {
     const clnorm_running *r = &p->c.running;
-    if (p->m == 0 || (r->guard == CLNORM_GUARD_FINITE && !isfinite(batch))) {
-        expect(p, o, c, old, 0);
-    } else if (r->average == CLNORM_CUMULATIVE) {
-        const double k = (double)r->count + 1, value = old + (batch - old) / k;
-        expect(p, o, c, value, (u + division) * fabs(batch - old) / k + u * fabs(value) + batch_tolerance / k);
-    } else {
-        const double momentum = r->momentum, value = (1 - momentum) * old + momentum * batch;
-        double tolerance = momentum * batch_tolerance;
-        if (momentum > 0 && momentum < 1) /* 1 − momentum and its product; the other product; the sum */
-            tolerance += 2 * u * fabs((1 - momentum) * old) + u * fabs(momentum * batch) + u * fabs(value);
-        expect(p, o, c, value, tolerance);
+    if (p->c.n == 0 || (r->guard == CLNORM_GUARD_FINITE && !isfinite(batch)))
+        return old;
+    if (r->average == CLNORM_CUMULATIVE) {
+        const double count = (double)r->count + (double)k + 1, value = old.value + (batch - old.value) / count;
+        return (struct running){value, (u + division) * fabs(batch - old.value) / count + u * fabs(value) +
+                                           batch_tolerance / count + (1 - 1 / count) * old.tolerance};
     }
+    const double momentum = r->momentum, value = (1 - momentum) * old.value + momentum * batch;
+    double tolerance = momentum * batch_tolerance + (1 - momentum) * old.tolerance;
+    if (momentum > 0 && momentum < 1) /* 1 − momentum and its product; the other product; the sum */
+        tolerance += 2 * u * fabs((1 - momentum) * old.value) + u * fabs(momentum * batch) + u * fabs(value);
+    return (struct running){value, tolerance};
 }
 
-/* What the batch gives to a channel, and how far off that may be. */
+/* What a batch gives to a channel, and how far off that may be. */
 struct batch {
     double mean, var, mean_tolerance, var_tolerance;
 };
 
-/* Of batch norm's one group of the channel, or the mean over the samples. */
+/* Of batch norm's group of the channel in batch k, or the mean over the samples. */
 static struct batch batch_of(const struct case_problem *p, const struct wide *w, const double *channel_mean,
-                             const double *channel_var, size_t c)
+                             const double *channel_var, size_t k, size_t c)
 {
     const bool over_samples = p->c.norm == CLNORM_INSTANCE, exact = p->c.data == CASE_DATA_EXACT_INTEGERS;
-    const size_t samples = over_samples ? p->shape.n : 1;
-    const double mean = channel_mean[c], var = channel_var[c], n = (double)samples;
+    const size_t samples = over_samples ? p->shape.n : 1, first = k * p->shape.c + c;
+    const double mean = over_samples ? channel_mean[c] : w->mean[first],
+                 var = over_samples ? channel_var[c] : w->var[first], n = (double)samples;
     double pair = 0, apart = 0, flushed = 0;
     bool same = isfinite(mean);
     for (size_t i = 0; i < samples; i++) {
-        const size_t g = i * p->shape.c + c;
+        const size_t g = first + i * p->shape.c;
         const double off = w->mean[g] - mean;
         pair += 16 * u * sqrt(w->var[g]) / n;
         apart += off * off / n;
@@ -283,19 +264,32 @@ static struct batch batch_of(const struct case_problem *p, const struct wide *w,
     return b;
 }
 
-static void expect_channel(struct case_problem *p, const struct batch *b, size_t c)
+/* The unbiased variance has m/(m − 1), and its product with var. */
+static void make_unbiased(const struct case_problem *p, size_t m, struct batch *b)
 {
-    const double m = (double)p->m;
-    double factor = 1, factor_tolerance = 0;
-    if (p->input[INPUT_RUNNING_MEAN])
-        expect_running(p, CASE_RUNNING_MEAN, c, p->input[INPUT_RUNNING_MEAN][c], b->mean, b->mean_tolerance);
-    if (p->c.running.variance == CLNORM_UNBIASED && p->m > 1) { /* m/(m − 1), and its product with var */
-        factor = m / (m - 1);
-        factor_tolerance = (division + u) * factor * b->var;
+    const double factor = (double)m / ((double)m - 1);
+    if (p->c.running.variance != CLNORM_UNBIASED || m < 2)
+        return;
+    b->var_tolerance = factor * b->var_tolerance + (division + u) * factor * b->var;
+    b->var *= factor;
+}
+
+/* The batches enter one after the other. */
+static void expect_channel(struct case_problem *p, const struct wide *w, const double *channel_mean,
+                           const double *channel_var, size_t c)
+{
+    const float *mean = p->input[INPUT_RUNNING_MEAN], *var = p->input[INPUT_RUNNING_VAR];
+    struct running of_mean = {mean ? mean[c] : 0, 0}, of_var = {var ? var[c] : 0, 0};
+    for (size_t k = 0; k < case_batches(&p->c); k++) {
+        struct batch b = batch_of(p, w, channel_mean, channel_var, k, c);
+        make_unbiased(p, problem_group_size(p, k * p->shape.c + c), &b);
+        of_mean = blend(p, of_mean, k, b.mean, b.mean_tolerance);
+        of_var = blend(p, of_var, k, b.var, b.var_tolerance);
     }
-    if (p->input[INPUT_RUNNING_VAR])
-        expect_running(p, CASE_RUNNING_VAR, c, p->input[INPUT_RUNNING_VAR][c], factor * b->var,
-                       factor * b->var_tolerance + factor_tolerance);
+    if (mean)
+        expect(p, CASE_RUNNING_MEAN, c, of_mean.value, of_mean.tolerance);
+    if (var)
+        expect(p, CASE_RUNNING_VAR, c, of_var.value, of_var.tolerance);
 }
 
 static bool expect_channels(struct case_problem *p, const struct wide *w)
@@ -304,14 +298,35 @@ static bool expect_channels(struct case_problem *p, const struct wide *w)
     const bool ok = mean && var;
     if (ok) {
         reference_channel_statistics(&p->shape, w->mean, w->var, mean, var);
-        for (size_t c = 0; c < p->shape.c; c++) {
-            const struct batch b = batch_of(p, w, mean, var, c);
-            expect_channel(p, &b, c);
-        }
+        for (size_t c = 0; c < p->shape.c; c++)
+            expect_channel(p, w, mean, var, c);
     }
     free(mean);
     free(var);
     return ok;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------------------------- */
+
+static void expect_y(struct case_problem *p, const struct wide *w)
+{
+    const enum reference_activation activation = (enum reference_activation)p->c.activation;
+    double *y = p->reference[CASE_Y];
+    if (!y)
+        return;
+    reference_apply(&p->shape, w->x, w->mean, w->var, w->weight, w->bias, y);
+    for (size_t i = 0; i < p->elements; i++)
+        y[i] = reference_activate(activation, p->c.slope, y[i] + (w->z ? w->z[i] : 0));
+}
+
+/* Gradients of tensors are added to what is there: one rounding more. */
+static void add_old(struct case_problem *p, enum case_output o, enum case_input old)
+{
+    for (size_t i = 0; p->reference[o] && p->input[old] && i < p->elements; i++) {
+        p->reference[o][i] += p->input[old][i];
+        if (isfinite(p->reference[o][i]))
+            p->alone[o][i] += u * fabs(p->reference[o][i]);
+    }
 }
 
 bool problem_expect(struct case_problem *p)
@@ -319,13 +334,26 @@ bool problem_expect(struct case_problem *p)
     struct wide w;
     if (!allocate(p) || !wide_make(p, &w))
         return false;
-    if (p->reference[CASE_Y])
-        reference_apply(&p->shape, w.x, w.mean, w.var, w.weight, w.bias, p->reference[CASE_Y]);
-    bool ok = !w.dy || expect_weights(p, &w);
+    if (case_mode_is_double(p->c.mode)) {
+        const bool made = problem_expect_double(p, &w);
+        wide_free(&w);
+        return made;
+    }
+    expect_y(p, &w);
+    bool ok = !w.delta || expect_weights(p, &w);
     for (size_t g = 0; g < p->groups; g++)
         expect_group(p, &w, g);
     if (p->reference[CASE_RUNNING_MEAN] || p->reference[CASE_RUNNING_VAR])
         ok = ok && expect_channels(p, &w);
+    const size_t bytes = p->elements * sizeof(double);
+    if (p->reference[CASE_SUM])
+        memcpy(p->reference[CASE_SUM], w.x, bytes);
+    if (p->reference[CASE_DZ] && w.delta) {
+        memcpy(p->reference[CASE_DZ], w.delta, bytes);
+        memcpy(p->alone[CASE_DZ], w.delta_off, bytes);
+    }
+    add_old(p, CASE_DX, INPUT_DX);
+    add_old(p, CASE_DZ, INPUT_DZ);
     wide_free(&w);
     return ok;
 }

@@ -1,7 +1,6 @@
 /* Judges a run: every output against the reference and against the CPU path, everything else for being unchanged. */
 #include "run.h"
 
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -22,35 +21,49 @@ static void fail(struct case_result *result, const char *format, ...)
     result->pass = false;
 }
 
-static bool same_bits(float a, float b)
+/* How far apart two values of the type must have been at least before they were rounded to it; 0 where both may have been the same. */
+static double apart(clnorm_dtype dtype, double got, double other)
 {
-    uint32_t bits[2];
-    memcpy(&bits[0], &a, sizeof a);
-    memcpy(&bits[1], &b, sizeof b);
-    return bits[0] == bits[1];
+    double low[2], high[2];
+    reference_preimage((enum reference_dtype)dtype, got, &low[0], &high[0]);
+    reference_preimage((enum reference_dtype)dtype, other, &low[1], &high[1]);
+    return fmax(0, fmax(low[0] - high[1], low[1] - high[0]));
 }
 
-/* One unit in the last place of the float nearest to value. */
-static double ulp_of(double value)
+/* By how much got misses want, over tolerance: 0 where it is off by nothing, infinite for a NaN, another kind of value, or a miss where
+ * nothing may be missed. What is not finite must be of the same kind. In 16 bits it is the value before its rounding that may be off by
+ * the tolerance: rounding keeps the order, so `got` tells where that value lay at least, and an Inf that it was beyond the largest
+ * one. Where the tolerance is 0 got must be want, rounded. */
+static double excess(clnorm_dtype dtype, double got, double want, double tolerance)
 {
-    const double magnitude = fabs(value);
-    if (!(magnitude >= FLT_MIN))
-        return 0x1p-149;
-    return ldexp(1, ilogb(magnitude) - (FLT_MANT_DIG - 1));
-}
-
-/* |got − want| over tolerance: 0 where it is off by nothing, infinite for a NaN, another kind of value, or a miss where
- * nothing may be missed. What is not finite must be of the same kind. */
-static double excess(double got, double want, double tolerance)
-{
-    if (isnan(want))
-        return isnan(got) ? 0 : INFINITY;
-    if (isinf(want))
+    if (isnan(want) || isnan(got))
+        return isnan(got) && isnan(want) ? 0 : INFINITY;
+    if (isinf(want) || (isinf(got) && dtype == CLNORM_F32))
         return got == want ? 0 : INFINITY;
-    if (!isfinite(got))
-        return INFINITY;
-    const double off = fabs(got - want);
-    return off == 0 ? 0 : tolerance > 0 ? off / tolerance : INFINITY;
+    if (dtype == CLNORM_F32) {
+        const double off = fabs(got - want);
+        return off == 0 ? 0 : tolerance > 0 ? off / tolerance : INFINITY;
+    }
+    if (tolerance == 0)
+        return got == reference_round((enum reference_dtype)dtype, want) ? 0 : INFINITY;
+    double low, high;
+    reference_preimage((enum reference_dtype)dtype, got, &low, &high);
+    return fmax(0, fmax(low - want, want - high)) / tolerance;
+}
+
+/* The same between two devices' outputs, both rounded. */
+static double excess_of_two(clnorm_dtype dtype, double got, double other, double tolerance)
+{
+    if (dtype == CLNORM_F32 || isnan(got) || isnan(other))
+        return excess(CLNORM_F32, got, other, tolerance);
+    const double off = apart(dtype, got, other);
+    return got == other ? 0 : tolerance > 0 ? off / tolerance : INFINITY;
+}
+
+/* By given statistics the double backward makes an Inf in x an Inf or a NaN: which of them is not promised, but that it is one of them. */
+static bool same_kind(const struct case_problem *p, double got, double want)
+{
+    return p->c.mode == CASE_DOUBLE_GIVEN && !isfinite(got) && !isfinite(want);
 }
 
 /* The value of an output to spoil: the first finite one from a place that the seed gives. -> count: none. */
@@ -65,12 +78,15 @@ static size_t injection_place(const struct case_problem *p, enum case_output out
     return count;
 }
 
-static double spoil(const struct case_injection *injection, double got, double want, double tolerance)
+static double spoil(const struct case_injection *injection, clnorm_dtype dtype, double got, double want,
+                    double tolerance)
 {
     if (injection->nan)
         return NAN;
-    const double away = got < want ? -1 : 1;
-    return tolerance > 0 ? got + away * 2 * tolerance : got + away * ulp_of(got);
+    const double away = got < want ? -1 : 1, step = reference_ulp((enum reference_dtype)dtype, got);
+    if (dtype != CLNORM_F32) /* so far that rounding does not hide it */
+        return reference_round((enum reference_dtype)dtype, got + away * (2 * tolerance + 2 * step));
+    return tolerance > 0 ? got + away * 2 * tolerance : got + away * step;
 }
 
 static void judge_output(const struct case_run *run, enum case_output output, const struct case_injection *injection,
@@ -79,17 +95,18 @@ static void judge_output(const struct case_run *run, enum case_output output, co
     const struct case_problem *p = run->problem;
     struct case_error *e = &result->outputs[output];
     const size_t count = p->count[output], parts = case_parts(p, output);
+    const clnorm_dtype dtype = case_output_dtype(&p->c, output);
     const size_t spoiled = injection && injection->output == output ? injection_place(p, output) : count;
     e->present = true;
     e->pass = true;
     e->parts = parts;
     for (size_t i = 0; i < count; i++) {
         const size_t part = case_part(p, output, i);
-        const double want = p->reference[output][i], tolerance = p->tolerance[output][part];
+        const double want = p->reference[output][i], tolerance = case_allowed(p, output, i);
         double got = run->value[output][i];
         if (i == spoiled)
-            got = spoil(injection, got, want, tolerance);
-        const double off = excess(got, want, tolerance);
+            got = spoil(injection, dtype, got, want, tolerance);
+        const double off = same_kind(p, got, want) ? 0 : excess(dtype, got, want, tolerance);
         float *cell = &e->strip[part * CASE_STRIP / parts];
         if (!(off <= *cell))
             *cell = (float)off;
@@ -103,9 +120,9 @@ static void judge_output(const struct case_run *run, enum case_output output, co
         }
         e->finite += isfinite(want) != 0;
         if (isfinite(got) && isfinite(want))
-            e->ulp = fmax(e->ulp, fabs(got - want) / ulp_of(want));
-        if (cpu) {
-            const double apart = excess(got, cpu->value[output][i], 2 * tolerance);
+            e->ulp = fmax(e->ulp, fabs(got - want) / reference_ulp((enum reference_dtype)dtype, want));
+        if (cpu && !same_kind(p, got, cpu->value[output][i])) {
+            const double apart = excess_of_two(dtype, got, cpu->value[output][i], 2 * tolerance);
             if (apart > e->cpu_worst)
                 e->cpu_worst = apart;
         }
@@ -129,14 +146,14 @@ static void judge_slot(const struct case_run *run, enum case_slot i, struct case
     const size_t begin = slot->before, end = slot->before + slot->written;
     for (size_t k = 0; k < slot->total; k++) {
         if (k >= begin && k < end) {
-            if (case_is_fill(slot->back[k]) && !slot->some) {
+            if (slot_is_fill(slot, slot->back, k) && !slot->some) {
                 fail(result, "%s[%zu] was not written", case_slot_name(i), k - begin);
                 return;
             }
-        } else if (!same_bits(slot->back[k], slot->image[k])) {
+        } else if (!slot_is_unchanged(slot, k)) {
             fail(result,
-                 "%s: the float at %td was overwritten with %.9g (its buffer has %zu, of which the call has %zu)",
-                 case_slot_name(i), (ptrdiff_t)k - (ptrdiff_t)begin, (double)slot->back[k], slot->floats,
+                 "%s: the element at %td was overwritten with %.9g (its buffer has %zu, of which the call has %zu)",
+                 case_slot_name(i), (ptrdiff_t)k - (ptrdiff_t)begin, slot_get(slot, slot->back, k), slot->count,
                  slot->written);
             return;
         }
@@ -185,13 +202,26 @@ static clnorm_status run_once(const struct case_problem *p, clnorm_device *devic
     return status == CLNORM_OK ? case_collect(*run) : status;
 }
 
+/* Does the weight have an element in the statistics group with the NaN or Inf? */
+static bool weight_is_of_poisoned(const struct case_problem *p, size_t weight)
+{
+    for (size_t k = 0; k < reference_weight_size(&p->shape); k++) {
+        if (reference_group_of(&p->shape, reference_weight_element(&p->shape, weight, k)) == p->poisoned)
+            return true;
+    }
+    return false;
+}
+
 /* May the NaN or Inf change this value? What is of its statistics group, or of its channel, may; of the gradients of weights that
- * many groups share, what is no number. But an Inf makes RMS norm's rstd 0, so that dweight stays one. */
+ * many groups share, what is no number. But an Inf makes RMS norm's rstd 0, so that dweight stays one; and an activation's gradient
+ * may be 0 where the value before it is NaN. */
 static bool is_touched(const struct case_problem *p, enum case_output output, size_t i)
 {
     if (output == CASE_DWEIGHT && p->c.norm == CLNORM_RMS && p->c.data == CASE_DATA_INF_MIDDLE)
         return true;
-    if (output == CASE_DWEIGHT || output == CASE_DBIAS)
+    if ((output == CASE_DWEIGHT || output == CASE_DBIAS) && p->c.activation != CLNORM_NO_ACTIVATION)
+        return weight_is_of_poisoned(p, i);
+    if (output == CASE_DWEIGHT || output == CASE_DBIAS || output == CASE_G_WEIGHT)
         return !isfinite(p->reference[output][i]);
     if (output == CASE_RUNNING_MEAN || output == CASE_RUNNING_VAR)
         return i == p->poisoned % p->shape.c;

@@ -9,7 +9,8 @@
 static const char *const norm_names[] = {"batch", "layer", "group", "instance", "rms"};
 static const char *const layout_names[] = {"nc", "ncs", "nsc"};
 static const char *const mode_names[CASE_MODES] = {
-    "train", "infer", "backward", "backward-frozen", "backward-given", "steps-forward", "steps-backward"};
+    "train",         "infer",          "backward", "backward-frozen", "backward-given",
+    "steps-forward", "steps-backward", "double",   "double-frozen",   "double-given"};
 static const char *const affine_names[CASE_AFFINES] = {NULL, "nobias", "noweight", "noaffine"};
 static const char *const data_names[CASE_DATA_KINDS] = {"normal",           "mean1e2",          "mean1e4",
                                                         "mean1e6",          "mean1e4-std1e-2",  "mean1e6-std1e-2",
@@ -34,11 +35,35 @@ static const char *const output_names[CASE_OUTPUTS] = {"y",
                                                        "statistics_var",
                                                        "sums_count",
                                                        "sums_dy",
-                                                       "sums_dy_xhat"};
+                                                       "sums_dy_xhat",
+                                                       "sum",
+                                                       "dz",
+                                                       "g_x",
+                                                       "g_dy",
+                                                       "g_weight"};
+static const char *const dtype_names[] = {"f32", "f16", "bf16"};
+static const char *const activation_names[] = {"none", "relu", "leaky", "gelu", "silu"};
+static const char *const residual_names[] = {"none", "after", "before"};
+static const char *const gradient_names[] = {"dx", "dweight", "dbias", "dz"}; /* bits of accumulate */
 
 const char *case_norm_name(clnorm_norm norm)
 {
     return norm_names[norm];
+}
+
+const char *case_dtype_name(clnorm_dtype dtype)
+{
+    return dtype_names[dtype];
+}
+
+const char *case_activation_name(clnorm_activation activation)
+{
+    return activation_names[activation];
+}
+
+const char *case_residual_name(clnorm_residual residual)
+{
+    return residual_names[residual];
 }
 
 const char *case_mode_name(enum case_mode mode)
@@ -85,14 +110,35 @@ static void add(struct clnorm_case *c, const char *format, ...)
     va_end(list);
 }
 
-void case_set_name(struct clnorm_case *c)
+static void add_head(struct clnorm_case *c)
 {
     const struct clnorm_case plain = CLNORM_CASE_INIT;
-    c->name[0] = '\0';
+    if (c->dtype != plain.dtype || c->y_dtype != plain.y_dtype)
+        add(c, "%s_", dtype_names[c->dtype]);
+    if (c->y_dtype != c->dtype)
+        add(c, "%s_", dtype_names[c->y_dtype]);
+    if (c->residual == CLNORM_RESIDUAL_BEFORE)
+        add(c, "before_");
     if (c->norm == CLNORM_GROUP)
         add(c, "group%" PRId64 "_", c->groups);
     else if (c->norm != CLNORM_BATCH)
         add(c, "%s_", norm_names[c->norm]);
+    if (c->residual == CLNORM_RESIDUAL_AFTER)
+        add(c, "after_");
+    if (c->activation != CLNORM_NO_ACTIVATION)
+        add(c, "%s", activation_names[c->activation]);
+    if (c->activation == CLNORM_LEAKY_RELU && c->slope != plain.slope)
+        add(c, "%g", (double)c->slope);
+    if (c->activation != CLNORM_NO_ACTIVATION)
+        add(c, "_");
+}
+
+void case_set_name(struct clnorm_case *c)
+{
+    static const char *const sum_places[] = {"", "_sum-over-x", "_sum-over-z"};
+    const struct clnorm_case plain = CLNORM_CASE_INIT;
+    c->name[0] = '\0';
+    add_head(c);
     add(c, "%s_%s", layout_names[c->layout], mode_names[c->mode]);
     if (affine_names[c->affine])
         add(c, "_%s", affine_names[c->affine]);
@@ -103,6 +149,8 @@ void case_set_name(struct clnorm_case *c)
         add(c, "_dims%" PRId32, c->normalized_dims);
     if (c->plan_n != c->n)
         add(c, "_last-partial-batch-of-%" PRId64, c->plan_n);
+    if (c->virtual_batch)
+        add(c, "_virtual%" PRId64, c->virtual_batch);
     add(c, "_%s", data_names[c->data]);
     if (c->in_place)
         add(c, "_inplace");
@@ -123,6 +171,19 @@ void case_set_name(struct clnorm_case *c)
     for (int o = 0, first = 1; o < CASE_OUTPUTS; o++) {
         if (c->omit & CASE_BIT(o)) {
             add(c, "%s%s", first ? "_without-" : "-", output_names[o]);
+            first = 0;
+        }
+    }
+    add(c, "%s", sum_places[c->sum]);
+    if (c->by_y)
+        add(c, "_by-y");
+    if (c->from_y)
+        add(c, "_from-y");
+    if (c->bias_ratio > 0)
+        add(c, "_bias-by-weight%g", (double)c->bias_ratio);
+    for (uint32_t k = 0, first = 1; k < sizeof gradient_names / sizeof *gradient_names; k++) {
+        if (c->accumulate >> k & 1) {
+            add(c, "%s%s", first ? "_add-" : "-", gradient_names[k]);
             first = 0;
         }
     }

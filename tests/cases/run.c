@@ -4,136 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 16, STATE_PLANES = 3, STATISTICS_PLANES = 5, SUMS_PLANES = 4 };
-
-static const char *const slot_names[SLOTS] = {
-    "x",    "dy",  "weight", "bias", "running_mean", "running_var", "mean (given)", "rstd (given)", "y",   "state",
-    "mean", "var", "rstd",   "dx",   "dweight",      "dbias",       "statistics",   "gathered",     "sums"};
-
-const char *case_slot_name(enum case_slot slot)
-{
-    return slot_names[slot];
-}
-
-bool case_is_fill(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits == CASE_FILL_BITS;
-}
-
-enum case_slot case_slot_y(const struct clnorm_case *c)
-{
-    return c->in_place ? SLOT_X : SLOT_Y;
-}
-
-enum case_slot case_slot_dx(const struct clnorm_case *c)
-{
-    return c->in_place ? SLOT_DY : SLOT_DX;
-}
-
-/* ---- buffers --------------------------------------------------------------------------------------------------- */
-
-static clnorm_status slot_make(struct case_run *run, enum case_slot i, size_t floats, size_t written)
-{
-    struct slot *slot = &run->slots[i];
-    const uint32_t fill = CASE_FILL_BITS;
-    slot->before = GUARD + run->problem->c.offset;
-    slot->floats = floats;
-    slot->written = written;
-    slot->total = slot->before + floats + GUARD;
-    slot->image = malloc(slot->total * sizeof(float));
-    slot->back = malloc(slot->total * sizeof(float));
-    if (!slot->image || !slot->back)
-        return CLNORM_E_NO_MEMORY;
-    for (size_t k = 0; k < slot->total; k++)
-        memcpy(&slot->image[k], &fill, sizeof fill);
-    if ((size_t)i < INPUTS) { /* a tensor's samples beyond those of the call stay NaN: nothing may read them */
-        const size_t count = problem_input_count(&run->problem->shape, (enum case_input)i);
-        memcpy(slot->image + slot->before, run->problem->input[i], count * sizeof(float));
-    }
-    slot->some = i == SLOT_STATISTICS || i == SLOT_GATHERED || (i == SLOT_STATE && run->problem->c.norm == CLNORM_RMS);
-    return clnorm_memory_create(run->device, slot->total * sizeof(float), &slot->memory);
-}
-
-static clnorm_buffer buffer(const struct case_run *run, enum case_slot i)
-{
-    const struct slot *slot = &run->slots[i];
-    if (!slot->memory)
-        return clnorm_none();
-    return clnorm_memory_part(slot->memory, slot->before * sizeof(float), slot->floats * sizeof(float));
-}
+enum { STATISTICS_PLANES = 5, SUMS_PLANES = 4 };
 
 /* The samples [begin, begin + n) of a tensor. */
 static clnorm_buffer samples(const struct case_run *run, enum case_slot i, size_t begin, size_t n)
 {
     const size_t sample = run->problem->shape.c * run->problem->shape.s;
-    clnorm_buffer b = buffer(run, i);
-    b.offset += begin * sample * sizeof(float);
-    b.bytes = n * sample * sizeof(float);
+    clnorm_buffer b = slot_buffer(run, i);
+    b.offset += slot_bytes(&run->slots[i], begin * sample);
+    b.bytes = slot_bytes(&run->slots[i], n * sample);
     return b;
 }
 
 /* Item i of a slot of items of `floats` floats. */
 static clnorm_buffer item(const struct case_run *run, enum case_slot slot, size_t i, size_t floats)
 {
-    clnorm_buffer b = buffer(run, slot);
+    clnorm_buffer b = slot_buffer(run, slot);
     b.offset += i * floats * sizeof(float);
     b.bytes = floats * sizeof(float);
     return b;
-}
-
-static clnorm_status make_slots(struct case_run *run)
-{
-    const struct case_problem *p = run->problem;
-    const struct clnorm_case *c = &p->c;
-    const bool steps_forward = c->mode == CASE_STEPS_FORWARD, steps_backward = c->mode == CASE_STEPS_BACKWARD;
-    const bool infer = c->mode == CASE_INFER, dy = case_mode_has_dy(c->mode);
-    const bool by_state = c->mode == CASE_BACKWARD || steps_backward;
-    const struct reference_problem plan = case_shape(c, c->plan_n);
-    const size_t channels = p->shape.c, weights = p->weights, whole = reference_elements(&plan), elements = p->elements;
-    const size_t groups = reference_groups(&plan);
-    /* Of no samples nothing is written but gradients, counts and sums. */
-    const size_t per_group = c->n ? p->groups : 0, per_channel = c->n ? channels : 0;
-    struct {
-        bool has;
-        size_t floats, written;
-    } want[SLOTS];
-    memset(want, 0, sizeof want);
-    for (size_t i = 0; i < INPUTS; i++) {
-        want[i].has = p->input[i] != NULL;
-        want[i].floats = problem_input_count(&plan, (enum case_input)i);
-    }
-    if (c->in_place && dy && case_has(c, CASE_DX))
-        want[SLOT_DY].written = elements;
-    if (c->in_place && !dy)
-        want[SLOT_X].written = elements;
-    if (!dy && !infer)
-        want[SLOT_RUNNING_MEAN].written = want[SLOT_RUNNING_VAR].written = per_channel;
-
-#define WANT(slot, condition, size, count)                                                                             \
-    want[slot].has = (condition), want[slot].floats = (size), want[slot].written = (count)
-    WANT(SLOT_Y, (!c->in_place && !dy) || by_state, whole, elements);
-    WANT(SLOT_STATE, (!c->in_place && !dy && !infer) || by_state, clnorm_plan_state_bytes(run->plan) / sizeof(float),
-         STATE_PLANES * per_group);
-    WANT(SLOT_MEAN, case_has(c, CASE_MEAN), groups, per_group);
-    WANT(SLOT_VAR, case_has(c, CASE_VAR), groups, per_group);
-    WANT(SLOT_RSTD, case_has(c, CASE_RSTD), groups, per_group);
-    WANT(SLOT_DX, case_has(c, CASE_DX) && !c->in_place, whole, elements);
-    WANT(SLOT_DWEIGHT, case_has(c, CASE_DWEIGHT), weights, weights);
-    WANT(SLOT_DBIAS, case_has(c, CASE_DBIAS), weights, weights);
-    WANT(SLOT_STATISTICS, steps_forward, STATISTICS_PLANES * channels, STATISTICS_PLANES * channels);
-    WANT(SLOT_GATHERED, steps_forward && c->parts > 1, c->parts * STATISTICS_PLANES * channels,
-         c->parts * STATISTICS_PLANES * channels);
-    WANT(SLOT_SUMS, steps_backward, c->parts * SUMS_PLANES * channels, c->parts * SUMS_PLANES * channels);
-#undef WANT
-
-    clnorm_status status = CLNORM_OK;
-    for (int i = 0; i < SLOTS && status == CLNORM_OK; i++) {
-        if (want[i].has)
-            status = slot_make(run, (enum case_slot)i, want[i].floats, want[i].written);
-    }
-    return status;
 }
 
 clnorm_status case_bind(const struct case_problem *problem, clnorm_device *device, struct case_run **run)
@@ -154,9 +43,17 @@ clnorm_status case_bind(const struct case_problem *problem, clnorm_device *devic
     desc.spatial_dims = c->spatial_dims;
     memcpy(desc.spatial, c->spatial, sizeof desc.spatial);
     desc.eps = c->eps;
+    desc.dtype = c->dtype;
+    desc.y_dtype = c->y_dtype;
+    desc.activation = c->activation;
+    desc.slope = c->slope;
+    desc.residual = c->residual;
+    desc.virtual_batch = c->virtual_batch;
+    desc.double_backward = case_mode_is_double(c->mode);
+    desc.backward_from_y = c->from_y;
     clnorm_status status = clnorm_plan_create(device, &desc, &r->plan);
     if (status == CLNORM_OK)
-        status = make_slots(r);
+        status = slots_make(r);
     if (status == CLNORM_OK)
         status = case_reset(r);
     for (int o = 0; o < CASE_OUTPUTS && status == CLNORM_OK; o++) {
@@ -197,7 +94,7 @@ clnorm_status case_reset(struct case_run *run)
     for (int i = 0; i < SLOTS && status == CLNORM_OK; i++) {
         const struct slot *slot = &run->slots[i];
         if (slot->memory)
-            status = clnorm_memory_write(slot->memory, 0, slot->image, slot->total * sizeof(float));
+            status = clnorm_memory_write(slot->memory, 0, slot->image, slot_bytes(slot, slot->total));
     }
     return status;
 }
@@ -209,17 +106,20 @@ static clnorm_status enqueue_forward(struct case_run *run, const void *stream)
     const struct clnorm_case *c = &run->problem->c;
     clnorm_forward_args a = CLNORM_FORWARD_ARGS_INIT;
     a.n = c->n;
-    a.x = buffer(run, SLOT_X);
-    a.y = buffer(run, case_mode_has_dy(c->mode) ? SLOT_Y : case_slot_y(c));
-    a.weight = buffer(run, SLOT_WEIGHT);
-    a.bias = buffer(run, SLOT_BIAS);
-    a.state = buffer(run, SLOT_STATE);
-    a.mean = buffer(run, SLOT_MEAN);
-    a.var = buffer(run, SLOT_VAR);
-    a.rstd = buffer(run, SLOT_RSTD);
-    a.running_mean = buffer(run, SLOT_RUNNING_MEAN);
-    a.running_var = buffer(run, SLOT_RUNNING_VAR);
+    a.x = slot_buffer(run, SLOT_X);
+    a.y = slot_buffer(run, case_mode_has_dy(c->mode) ? SLOT_Y : case_slot_y(c));
+    a.weight = slot_buffer(run, SLOT_WEIGHT);
+    a.bias = slot_buffer(run, SLOT_BIAS);
+    a.state = slot_buffer(run, SLOT_STATE);
+    a.mean = slot_buffer(run, SLOT_MEAN);
+    a.var = slot_buffer(run, SLOT_VAR);
+    a.rstd = slot_buffer(run, SLOT_RSTD);
+    a.running_mean = slot_buffer(run, SLOT_RUNNING_MEAN);
+    a.running_var = slot_buffer(run, SLOT_RUNNING_VAR);
     a.running = c->running;
+    a.z = slot_buffer(run, SLOT_Z);
+    if (c->residual == CLNORM_RESIDUAL_BEFORE)
+        a.sum = slot_buffer(run, case_slot_sum(c));
     a.stream = stream;
     return clnorm_forward(run->plan, &a);
 }
@@ -229,12 +129,13 @@ static clnorm_status enqueue_infer(struct case_run *run, const void *stream)
     const struct clnorm_case *c = &run->problem->c;
     clnorm_infer_args a = CLNORM_INFER_ARGS_INIT;
     a.n = c->n;
-    a.x = buffer(run, SLOT_X);
-    a.y = buffer(run, case_slot_y(c));
-    a.weight = buffer(run, SLOT_WEIGHT);
-    a.bias = buffer(run, SLOT_BIAS);
-    a.running_mean = buffer(run, SLOT_RUNNING_MEAN);
-    a.running_var = buffer(run, SLOT_RUNNING_VAR);
+    a.x = slot_buffer(run, SLOT_X);
+    a.y = slot_buffer(run, case_mode_has_dy(c->mode) ? SLOT_Y : case_slot_y(c));
+    a.weight = slot_buffer(run, SLOT_WEIGHT);
+    a.bias = slot_buffer(run, SLOT_BIAS);
+    a.running_mean = slot_buffer(run, SLOT_RUNNING_MEAN);
+    a.running_var = slot_buffer(run, SLOT_RUNNING_VAR);
+    a.z = slot_buffer(run, SLOT_Z);
     a.stream = stream;
     return clnorm_infer(run->plan, &a);
 }
@@ -244,21 +145,58 @@ static clnorm_status enqueue_backward(struct case_run *run, const void *stream)
     const struct clnorm_case *c = &run->problem->c;
     clnorm_backward_args a = CLNORM_BACKWARD_ARGS_INIT;
     a.n = c->n;
-    if (c->mode != CASE_FROZEN || case_has(c, CASE_DWEIGHT)) /* else x is not needed */
-        a.x = buffer(run, SLOT_X);
-    a.dy = buffer(run, SLOT_DY);
-    a.weight = buffer(run, SLOT_WEIGHT);
-    a.state = buffer(run, SLOT_STATE);
-    a.mean = buffer(run, SLOT_GIVEN_MEAN);
-    a.rstd = buffer(run, SLOT_GIVEN_RSTD);
-    a.running_mean = buffer(run, SLOT_RUNNING_MEAN);
-    a.running_var = buffer(run, SLOT_RUNNING_VAR);
+    const bool again = case_works_out_again(c);
+    const bool normalized = c->mode != CASE_FROZEN || case_has(c, CASE_DWEIGHT);
+    if (!c->from_y && (normalized || again)) /* else x is not needed */
+        a.x = slot_buffer(run,
+                          c->residual == CLNORM_RESIDUAL_BEFORE && c->mode != CASE_GIVEN ? case_slot_sum(c) : SLOT_X);
+    a.dy = slot_buffer(run, SLOT_DY);
+    a.weight = slot_buffer(run, SLOT_WEIGHT);
+    a.state = slot_buffer(run, SLOT_STATE);
+    a.mean = slot_buffer(run, SLOT_GIVEN_MEAN);
+    a.rstd = slot_buffer(run, SLOT_GIVEN_RSTD);
+    a.running_mean = slot_buffer(run, SLOT_RUNNING_MEAN);
+    a.running_var = slot_buffer(run, SLOT_RUNNING_VAR);
     if (case_has(c, CASE_DX))
-        a.dx = buffer(run, case_slot_dx(c));
-    a.dweight = buffer(run, SLOT_DWEIGHT);
-    a.dbias = buffer(run, SLOT_DBIAS);
+        a.dx = slot_buffer(run, case_slot_dx(c));
+    a.dweight = slot_buffer(run, SLOT_DWEIGHT);
+    a.dbias = slot_buffer(run, SLOT_DBIAS);
+    a.dz = slot_buffer(run, SLOT_DZ);
+    if (c->by_y)
+        a.y = slot_buffer(run, SLOT_Y);
+    if (c->from_y)
+        a.y = slot_buffer(run, SLOT_GIVEN_Y);
+    if (again || c->from_y) {
+        a.bias = slot_buffer(run, SLOT_BIAS);
+        if (c->residual == CLNORM_RESIDUAL_AFTER)
+            a.z = slot_buffer(run, SLOT_Z);
+    }
+    a.accumulate = c->accumulate;
     a.stream = stream;
     return clnorm_backward(run->plan, &a);
+}
+
+static clnorm_status enqueue_double(struct case_run *run, const void *stream)
+{
+    const struct clnorm_case *c = &run->problem->c;
+    clnorm_double_backward_args a = CLNORM_DOUBLE_BACKWARD_ARGS_INIT;
+    a.n = c->n;
+    a.x = slot_buffer(run, SLOT_X);
+    a.dy = slot_buffer(run, SLOT_DY);
+    a.weight = slot_buffer(run, SLOT_WEIGHT);
+    a.state = slot_buffer(run, SLOT_STATE);
+    a.mean = slot_buffer(run, SLOT_GIVEN_MEAN);
+    a.rstd = slot_buffer(run, SLOT_GIVEN_RSTD);
+    a.running_mean = slot_buffer(run, SLOT_RUNNING_MEAN);
+    a.running_var = slot_buffer(run, SLOT_RUNNING_VAR);
+    a.v_dx = slot_buffer(run, SLOT_V_DX);
+    a.v_dweight = slot_buffer(run, SLOT_V_DWEIGHT);
+    a.v_dbias = slot_buffer(run, SLOT_V_DBIAS);
+    a.g_x = slot_buffer(run, SLOT_G_X);
+    a.g_dy = slot_buffer(run, SLOT_G_DY);
+    a.g_weight = slot_buffer(run, SLOT_G_WEIGHT);
+    a.stream = stream;
+    return clnorm_double_backward(run->plan, &a);
 }
 
 /* Where part i of the batch begins. Of three parts the one in the middle is empty. */
@@ -282,7 +220,7 @@ static clnorm_status enqueue_steps_forward(struct case_run *run, const void *str
         clnorm_statistics_args a = CLNORM_STATISTICS_ARGS_INIT;
         a.n = (int64_t)n;
         a.x = samples(run, SLOT_X, begin, n);
-        a.statistics = c->parts == 1 ? buffer(run, SLOT_STATISTICS)
+        a.statistics = c->parts == 1 ? slot_buffer(run, SLOT_STATISTICS)
                                      : item(run, SLOT_GATHERED, i, STATISTICS_PLANES * run->problem->shape.c);
         a.stream = stream;
         status = clnorm_statistics(run->plan, &a);
@@ -290,31 +228,31 @@ static clnorm_status enqueue_steps_forward(struct case_run *run, const void *str
     if (status == CLNORM_OK && c->parts > 1) {
         clnorm_merge_args a = CLNORM_MERGE_ARGS_INIT;
         a.parts = c->parts;
-        a.gathered = buffer(run, SLOT_GATHERED);
-        a.statistics = buffer(run, SLOT_STATISTICS);
+        a.gathered = slot_buffer(run, SLOT_GATHERED);
+        a.statistics = slot_buffer(run, SLOT_STATISTICS);
         a.stream = stream;
         status = clnorm_merge(run->plan, &a);
     }
     if (status == CLNORM_OK) {
         clnorm_apply_args a = CLNORM_APPLY_ARGS_INIT;
         a.n = c->n;
-        a.x = buffer(run, SLOT_X);
-        a.y = buffer(run, case_slot_y(c));
-        a.weight = buffer(run, SLOT_WEIGHT);
-        a.bias = buffer(run, SLOT_BIAS);
-        a.statistics = buffer(run, SLOT_STATISTICS);
-        a.state = buffer(run, SLOT_STATE);
-        a.mean = buffer(run, SLOT_MEAN);
-        a.var = buffer(run, SLOT_VAR);
-        a.rstd = buffer(run, SLOT_RSTD);
+        a.x = slot_buffer(run, SLOT_X);
+        a.y = slot_buffer(run, case_slot_y(c));
+        a.weight = slot_buffer(run, SLOT_WEIGHT);
+        a.bias = slot_buffer(run, SLOT_BIAS);
+        a.statistics = slot_buffer(run, SLOT_STATISTICS);
+        a.state = slot_buffer(run, SLOT_STATE);
+        a.mean = slot_buffer(run, SLOT_MEAN);
+        a.var = slot_buffer(run, SLOT_VAR);
+        a.rstd = slot_buffer(run, SLOT_RSTD);
         a.stream = stream;
         status = clnorm_apply(run->plan, &a);
     }
     if (status == CLNORM_OK && run->slots[SLOT_RUNNING_MEAN].memory) {
         clnorm_commit_args a = CLNORM_COMMIT_ARGS_INIT;
-        a.statistics = buffer(run, SLOT_STATISTICS);
-        a.running_mean = buffer(run, SLOT_RUNNING_MEAN);
-        a.running_var = buffer(run, SLOT_RUNNING_VAR);
+        a.statistics = slot_buffer(run, SLOT_STATISTICS);
+        a.running_mean = slot_buffer(run, SLOT_RUNNING_MEAN);
+        a.running_var = slot_buffer(run, SLOT_RUNNING_VAR);
         a.running = c->running;
         a.stream = stream;
         status = clnorm_commit(run->plan, &a);
@@ -327,15 +265,15 @@ static clnorm_status add_sums(struct case_run *run)
 {
     const uint32_t parts = run->problem->c.parts;
     const struct slot *slot = &run->slots[SLOT_SUMS];
-    const size_t one = slot->floats / parts, offset = slot->before * sizeof(float);
-    float *sums = malloc(slot->floats * sizeof(float));
+    const size_t one = slot->count / parts, offset = slot->before * sizeof(float);
+    float *sums = malloc(slot->count * sizeof(float));
     if (!sums)
         return CLNORM_E_NO_MEMORY;
     clnorm_status status = clnorm_device_finish(run->device);
     if (status == CLNORM_OK)
-        status = clnorm_memory_read(slot->memory, offset, sums, slot->floats * sizeof(float));
+        status = clnorm_memory_read(slot->memory, offset, sums, slot->count * sizeof(float));
     if (status == CLNORM_OK) {
-        for (size_t k = one; k < slot->floats; k++)
+        for (size_t k = one; k < slot->count; k++)
             sums[k % one] += sums[k];
         status = clnorm_memory_write(slot->memory, offset, sums, one * sizeof(float));
     }
@@ -354,10 +292,10 @@ static clnorm_status enqueue_steps_backward(struct case_run *run, const void *st
         a.n = (int64_t)n;
         a.x = samples(run, SLOT_X, begin, n);
         a.dy = samples(run, SLOT_DY, begin, n);
-        a.state = buffer(run, SLOT_STATE);
+        a.state = slot_buffer(run, SLOT_STATE);
         a.sums = item(run, SLOT_SUMS, i, one);
-        a.dweight = buffer(run, SLOT_DWEIGHT);
-        a.dbias = buffer(run, SLOT_DBIAS);
+        a.dweight = slot_buffer(run, SLOT_DWEIGHT);
+        a.dbias = slot_buffer(run, SLOT_DBIAS);
         a.stream = stream;
         status = clnorm_backward_reduce(run->plan, &a);
     }
@@ -366,12 +304,12 @@ static clnorm_status enqueue_steps_backward(struct case_run *run, const void *st
     if (status == CLNORM_OK && case_has(c, CASE_DX)) {
         clnorm_backward_apply_args a = CLNORM_BACKWARD_APPLY_ARGS_INIT;
         a.n = c->n;
-        a.x = buffer(run, SLOT_X);
-        a.dy = buffer(run, SLOT_DY);
-        a.weight = buffer(run, SLOT_WEIGHT);
-        a.state = buffer(run, SLOT_STATE);
+        a.x = slot_buffer(run, SLOT_X);
+        a.dy = slot_buffer(run, SLOT_DY);
+        a.weight = slot_buffer(run, SLOT_WEIGHT);
+        a.state = slot_buffer(run, SLOT_STATE);
         a.sums = item(run, SLOT_SUMS, 0, one);
-        a.dx = buffer(run, case_slot_dx(c));
+        a.dx = slot_buffer(run, case_slot_dx(c));
         a.stream = stream;
         status = clnorm_backward_apply(run->plan, &a);
     }
@@ -380,8 +318,10 @@ static clnorm_status enqueue_steps_backward(struct case_run *run, const void *st
 
 clnorm_status case_enqueue_before(struct case_run *run, const void *stream)
 {
-    const enum case_mode mode = run->problem->c.mode;
-    return mode == CASE_BACKWARD || mode == CASE_STEPS_BACKWARD ? enqueue_forward(run, stream) : CLNORM_OK;
+    const struct clnorm_case *c = &run->problem->c;
+    if (c->mode == CASE_BACKWARD || c->mode == CASE_STEPS_BACKWARD || c->mode == CASE_DOUBLE)
+        return enqueue_forward(run, stream);
+    return c->mode == CASE_FROZEN && c->by_y ? enqueue_infer(run, stream) : CLNORM_OK;
 }
 
 clnorm_status case_enqueue(struct case_run *run, const void *stream)
@@ -395,6 +335,10 @@ clnorm_status case_enqueue(struct case_run *run, const void *stream)
         return enqueue_steps_forward(run, stream);
     case CASE_STEPS_BACKWARD:
         return enqueue_steps_backward(run, stream);
+    case CASE_DOUBLE:
+    case CASE_DOUBLE_FROZEN:
+    case CASE_DOUBLE_GIVEN:
+        return enqueue_double(run, stream);
     default:
         return enqueue_backward(run, stream);
     }
@@ -406,11 +350,11 @@ clnorm_status case_enqueue(struct case_run *run, const void *stream)
 static void take(struct case_run *run, enum case_output output, enum case_slot slot, size_t high, int low)
 {
     const size_t count = run->problem->count[output], channels = run->problem->shape.c;
-    const float *content = run->slots[slot].back + run->slots[slot].before;
+    const struct slot *from = &run->slots[slot];
     for (size_t i = 0; i < count; i++) {
-        run->value[output][i] = content[high * channels + i];
+        run->value[output][i] = slot_get(from, from->back, from->before + high * channels + i);
         if (low >= 0)
-            run->value[output][i] += content[(size_t)low * channels + i];
+            run->value[output][i] += slot_get(from, from->back, from->before + (size_t)low * channels + i);
     }
 }
 
@@ -421,7 +365,7 @@ clnorm_status case_collect(struct case_run *run)
     for (int i = 0; i < SLOTS && status == CLNORM_OK; i++) {
         const struct slot *slot = &run->slots[i];
         if (slot->memory)
-            status = clnorm_memory_read(slot->memory, 0, slot->back, slot->total * sizeof(float));
+            status = clnorm_memory_read(slot->memory, 0, slot->back, slot_bytes(slot, slot->total));
     }
     if (status != CLNORM_OK)
         return status;
@@ -440,5 +384,10 @@ clnorm_status case_collect(struct case_run *run)
     take(run, CASE_SUMS_COUNT, SLOT_SUMS, 0, 1);
     take(run, CASE_SUMS_DY, SLOT_SUMS, 2, -1);
     take(run, CASE_SUMS_DY_XHAT, SLOT_SUMS, 3, -1);
+    take(run, CASE_SUM, case_slot_sum(c), 0, -1);
+    take(run, CASE_DZ, SLOT_DZ, 0, -1);
+    take(run, CASE_G_X, SLOT_G_X, 0, -1);
+    take(run, CASE_G_DY, SLOT_G_DY, 0, -1);
+    take(run, CASE_G_WEIGHT, SLOT_G_WEIGHT, 0, -1);
     return CLNORM_OK;
 }

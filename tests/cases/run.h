@@ -14,29 +14,40 @@ enum case_slot {
     SLOT_RUNNING_VAR,
     SLOT_GIVEN_MEAN,
     SLOT_GIVEN_RSTD,
+    SLOT_Z,
+    SLOT_GIVEN_Y,
+    SLOT_DX,
+    SLOT_DWEIGHT,
+    SLOT_DBIAS,
+    SLOT_DZ,
+    SLOT_V_DX,
+    SLOT_V_DWEIGHT,
+    SLOT_V_DBIAS,
     SLOT_Y,
     SLOT_STATE,
     SLOT_MEAN,
     SLOT_VAR,
     SLOT_RSTD,
-    SLOT_DX,
-    SLOT_DWEIGHT,
-    SLOT_DBIAS,
+    SLOT_SUM,
     SLOT_STATISTICS,
     SLOT_GATHERED,
     SLOT_SUMS,
+    SLOT_G_X,
+    SLOT_G_DY,
+    SLOT_G_WEIGHT,
     SLOTS
 };
 
-/* Memory of `before` guard floats, `floats` of content, and as many guards again. */
+/* Memory of `before` guard elements, `count` of content, and as many guards again. */
 struct slot {
     clnorm_memory *memory; /* NULL: the case has no such buffer */
-    size_t before, floats, total;
-    size_t written; /* floats of the content that the calls write; the rest must stay as it was */
+    clnorm_dtype dtype;
+    size_t before, count, total;
+    size_t written; /* elements of the content that the calls write; the rest must stay as it was */
     bool
         some; /* of what may be written some may stay: statistics of no samples are a count alone, RMS norm's state is opaque */
-    float *image; /* what was written to the device before the calls, all of it */
-    float *back;  /* what was read back */
+    unsigned char *image; /* what was written to the device before the calls, all of it */
+    unsigned char *back;  /* what was read back */
 };
 
 struct case_run {
@@ -47,13 +58,21 @@ struct case_run {
     double *value[CASE_OUTPUTS]; /* of the problem's count, from case_collect */
 };
 
-/* Guards and outputs start as this NaN, which no arithmetic makes: where it is still there, nothing was written. */
-#define CASE_FILL_BITS 0x7fe5a5a5u
-bool case_is_fill(float value);
+/* slots.c. Guards and outputs start as a NaN that no arithmetic makes: where it is still there, nothing was written. */
+clnorm_status slots_make(struct case_run *run);
+clnorm_buffer slot_buffer(const struct case_run *run, enum case_slot i);
+size_t slot_bytes(const struct slot *slot, size_t elements);
+/* Element k of the image or of what was read back. */
+double slot_get(const struct slot *slot, const unsigned char *from, size_t k);
+void slot_put(const struct slot *slot, unsigned char *to, size_t k, double value);
+void slot_put_fill(const struct slot *slot, unsigned char *to, size_t k);
+bool slot_is_fill(const struct slot *slot, const unsigned char *from, size_t k);
+bool slot_is_unchanged(const struct slot *slot, size_t k);
 
 const char *case_slot_name(enum case_slot slot);
-/* The slot in which y or dx lies: that of x or dy in place. */
+/* The slot in which y, dx or sum lies: that of x or dy in place, that of x or z where sum is written over it. */
 enum case_slot case_slot_y(const struct clnorm_case *c);
 enum case_slot case_slot_dx(const struct clnorm_case *c);
+enum case_slot case_slot_sum(const struct clnorm_case *c);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CASES_MAX = 2400, SHORT_ELEMENTS = 20000 };
+enum { CASES_MAX = 4800, SHORT_ELEMENTS = 20000 };
 
 static struct clnorm_case cases[CASES_MAX];
 static size_t short_index[CASES_MAX];
@@ -72,7 +72,7 @@ static void add_shapes(void)
         clnorm_layout first = shapes[i].spatial_dims ? CLNORM_NCS : CLNORM_NC;
         clnorm_layout last = shapes[i].spatial_dims ? CLNORM_NSC : CLNORM_NC;
         for (int layout = first; layout <= (int)last; layout++) {
-            for (int mode = 0; mode < CASE_MODES; mode++) {
+            for (int mode = 0; mode < CASE_DOUBLE; mode++) {
                 struct clnorm_case c = table_case((clnorm_layout)layout, &shapes[i], (enum case_mode)mode);
                 c.affine = (enum case_affine)(turn % CASE_AFFINES);
                 c.in_place = turn % 5 == 1;
@@ -187,40 +187,40 @@ static void add_options(void)
 {
     static const float eps[] = {0.0f, 1e-3f, 1.0f};
     for (int layout = CLNORM_NC; layout <= CLNORM_NSC; layout++) {
-        for (int mode = 0; mode < CASE_MODES; mode++) {
+        for (int mode = 0; mode < CASE_DOUBLE; mode++) {
             const struct clnorm_case plain =
                 table_case((clnorm_layout)layout, &option_shapes[layout], (enum case_mode)mode);
             /* The short suite has each option once a layout, in another mode each time. */
             size_t key = (size_t)mode + (size_t)layout;
             struct clnorm_case c = plain;
             c.n = c.plan_n = 0;
-            table_add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_DOUBLE);
             c.c = 1; /* in one run */
-            table_add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_DOUBLE);
             c = plain;
             c.n = 0; /* of a plan for more */
-            table_add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_DOUBLE);
             c = plain;
             c.n = plain.n - 1;
-            table_add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_DOUBLE);
             c = plain;
             c.in_place = true;
-            table_add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_DOUBLE);
             c = plain;
             c.offset = 1;
-            table_add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_DOUBLE);
             c.offset = 3;
             c.in_place = true;
-            table_add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_DOUBLE);
             for (int affine = 1; affine < CASE_AFFINES; affine++) {
                 c = plain;
                 c.affine = (enum case_affine)affine;
-                table_add(c, key++, CASE_MODES);
+                table_add(c, key++, CASE_DOUBLE);
             }
             for (size_t i = 0; i < sizeof eps / sizeof *eps; i++) {
                 c = plain;
                 c.eps = eps[i];
-                table_add(c, key++, CASE_MODES);
+                table_add(c, key++, CASE_DOUBLE);
             }
             for (uint32_t parts = 2; mode >= CASE_STEPS_FORWARD && parts <= 3; parts++) {
                 c = plain;
@@ -235,7 +235,7 @@ static void add_options(void)
             c.data = CASE_DATA_MEAN1E6;
             if (has_statistics_in(c.mode))
                 c.running.variance = CLNORM_UNBIASED;
-            table_add(c, key++, CASE_MODES);
+            table_add(c, key++, CASE_DOUBLE);
         }
         for (int mode = CASE_TRAIN; mode <= CASE_BACKWARD; mode += CASE_BACKWARD - CASE_TRAIN) {
             struct clnorm_case c = table_case((clnorm_layout)layout, &option_shapes[layout], (enum case_mode)mode);
@@ -256,6 +256,10 @@ static void build_once(void)
     add_running();
     add_options();
     table_add_norms();
+    table_add_fused();
+    table_add_virtual();
+    table_add_double();
+    table_add_from_y();
 }
 
 size_t cases_count(enum case_suite suite)

@@ -40,9 +40,8 @@ static int64_t groups_of(int64_t c, size_t k)
     }
 }
 
-/* turn chooses the groups or the normalized dimensions. */
-static struct clnorm_case norm_case(clnorm_norm norm, clnorm_layout layout, const struct shape *shape,
-                                    enum case_mode mode, size_t turn)
+struct clnorm_case table_norm_case(clnorm_norm norm, clnorm_layout layout, const struct shape *shape,
+                                   enum case_mode mode, size_t turn)
 {
     struct clnorm_case c = table_case(layout, shape, mode);
     c.norm = norm;
@@ -69,12 +68,12 @@ static void add_shapes(clnorm_norm norm)
     size_t turn = (size_t)norm;
     for (size_t i = 0; i < COUNT(shapes); i++) {
         for (int layout = (int)first_layout(&shapes[i]); layout <= (int)last_layout(&shapes[i]); layout++) {
-            for (int mode = 0; mode < CASE_MODES; mode++) {
+            for (int mode = 0; mode < CASE_DOUBLE; mode++) {
                 if (!case_norm_has(norm, (enum case_mode)mode))
                     continue;
                 /* In place and affine have other periods than groups and dimensions, so that they meet. */
                 struct clnorm_case c =
-                    norm_case(norm, (clnorm_layout)layout, &shapes[i], (enum case_mode)mode, i + turn);
+                    table_norm_case(norm, (clnorm_layout)layout, &shapes[i], (enum case_mode)mode, i + turn);
                 c.affine = (enum case_affine)(turn % CASE_AFFINES);
                 c.in_place = turn % 7 == 1;
                 table_add(c, turn++, 12);
@@ -91,7 +90,7 @@ static void add_large(clnorm_norm norm)
     for (size_t i = 0; i < count; i++) {
         for (int layout = (int)first_layout(&large[i]); layout <= (int)last_layout(&large[i]); layout++) {
             for (size_t k = 0; k < COUNT(modes); k++)
-                table_add(norm_case(norm, (clnorm_layout)layout, &large[i], modes[k], i + (size_t)layout), 1, 2);
+                table_add(table_norm_case(norm, (clnorm_layout)layout, &large[i], modes[k], i + (size_t)layout), 1, 2);
         }
     }
 }
@@ -115,7 +114,7 @@ static void add_data(clnorm_norm norm)
         const bool only_dy = data == CASE_DATA_DY_MEAN1E4 || data == CASE_DATA_NAN_DY;
         for (int k = 0; k < 2 - is_row_norm(norm); k++) {
             const clnorm_layout layout = data_layout(norm, turn, k);
-            struct clnorm_case c = norm_case(norm, layout, &data_shapes[layout], CASE_TRAIN, turn + (size_t)k);
+            struct clnorm_case c = table_norm_case(norm, layout, &data_shapes[layout], CASE_TRAIN, turn + (size_t)k);
             c.data = (enum case_data)data;
             c.affine = CASE_AFFINE_NONE;
             if (!only_dy)
@@ -125,7 +124,7 @@ static void add_data(clnorm_norm norm)
             table_add(c, turn + (size_t)k + 3, 6);
         }
         const clnorm_layout layout = turn % 3 ? CLNORM_NCS : CLNORM_NSC;
-        struct clnorm_case c = norm_case(norm, layout, &data_shapes[layout], others[turn % COUNT(others)], turn);
+        struct clnorm_case c = table_norm_case(norm, layout, &data_shapes[layout], others[turn % COUNT(others)], turn);
         c.data = (enum case_data)data;
         if (case_norm_has(norm, c.mode) && !(only_dy && c.mode == CASE_INFER))
             table_add(c, turn / 4, 6);
@@ -147,13 +146,13 @@ static void add_running(void)
     static const struct shape one_value = {3, 7, 0, {0}}, many_samples = {1021, 3, 1, {5}};
     size_t turn = 0;
     for (int variance = CLNORM_BIASED; variance <= CLNORM_UNBIASED; variance++) {
-        struct clnorm_case c = norm_case(CLNORM_INSTANCE, CLNORM_NC, &one_value, CASE_TRAIN, 0);
+        struct clnorm_case c = table_norm_case(CLNORM_INSTANCE, CLNORM_NC, &one_value, CASE_TRAIN, 0);
         c.running.momentum = 0.5f; /* not the case of add_shapes */
         c.running.variance = (clnorm_variance)variance;
         table_add(c, turn++, 8);
         for (int layout = CLNORM_NCS; layout <= CLNORM_NSC; layout++) {
             for (size_t i = 0; i < COUNT(averages); i++) {
-                c = norm_case(CLNORM_INSTANCE, (clnorm_layout)layout, &option_shapes[layout], CASE_TRAIN, 0);
+                c = table_norm_case(CLNORM_INSTANCE, (clnorm_layout)layout, &option_shapes[layout], CASE_TRAIN, 0);
                 c.running.variance = (clnorm_variance)variance;
                 c.running.average = averages[i].average;
                 c.running.momentum = averages[i].momentum;
@@ -162,14 +161,15 @@ static void add_running(void)
                 c.data = CASE_DATA_MEAN1E6; /* old and batch mean nearly the same, and large */
                 table_add(c, turn++, 8);
             }
-            c = norm_case(CLNORM_INSTANCE, (clnorm_layout)layout, &many_samples, CASE_TRAIN, 0);
+            c = table_norm_case(CLNORM_INSTANCE, (clnorm_layout)layout, &many_samples, CASE_TRAIN, 0);
             c.running.variance = (clnorm_variance)variance;
             c.data = CASE_DATA_MEAN1E4;
             table_add(c, turn++, 8);
         }
     }
     for (int layout = CLNORM_NCS; layout <= CLNORM_NSC; layout++) {
-        struct clnorm_case c = norm_case(CLNORM_INSTANCE, (clnorm_layout)layout, &data_shapes[layout], CASE_TRAIN, 0);
+        struct clnorm_case c =
+            table_norm_case(CLNORM_INSTANCE, (clnorm_layout)layout, &data_shapes[layout], CASE_TRAIN, 0);
         c.running.guard = CLNORM_GUARD_FINITE;
         c.data = CASE_DATA_INF_MIDDLE;
         table_add(c, (size_t)layout, 2);
@@ -190,7 +190,7 @@ static void add_omissions(clnorm_norm norm)
                                         CASE_BIT(CASE_DX) | CASE_BIT(CASE_DWEIGHT)};
     for (size_t i = 0; i < COUNT(forward); i++) {
         const clnorm_layout layout = i % 2 ? CLNORM_NCS : CLNORM_NSC;
-        struct clnorm_case c = norm_case(norm, layout, &option_shapes[layout], CASE_TRAIN, i);
+        struct clnorm_case c = table_norm_case(norm, layout, &option_shapes[layout], CASE_TRAIN, i);
         const bool rms = norm == CLNORM_RMS;
         c.omit = rms ? CASE_BIT(CASE_RSTD) : forward[i];
         if (i < 3 - 2 * (size_t)rms || norm == CLNORM_INSTANCE)
@@ -199,7 +199,7 @@ static void add_omissions(clnorm_norm norm)
     for (size_t i = 0; i < COUNT(backward); i++) {
         for (int mode = CASE_BACKWARD; mode <= CASE_FROZEN; mode++) {
             const clnorm_layout layout = (i + (size_t)mode) % 2 ? CLNORM_NCS : CLNORM_NSC;
-            struct clnorm_case c = norm_case(norm, layout, &option_shapes[layout], (enum case_mode)mode, i);
+            struct clnorm_case c = table_norm_case(norm, layout, &option_shapes[layout], (enum case_mode)mode, i);
             c.omit = backward[i];
             if (case_norm_has(norm, c.mode))
                 table_add(c, i + (size_t)norm, 6);
@@ -216,7 +216,7 @@ static void add_options(clnorm_norm norm, enum case_mode mode)
         const size_t turn = (size_t)option + (size_t)mode + (size_t)norm;
         /* eps = 0: in groups of more than one value, whose variance is not 0. */
         const clnorm_layout layout = option == EPS ? CLNORM_NCS : (clnorm_layout)(turn % 3);
-        struct clnorm_case c = norm_case(norm, layout, &option_shapes[layout], mode, turn / 3);
+        struct clnorm_case c = table_norm_case(norm, layout, &option_shapes[layout], mode, turn / 3);
         switch (option) {
         case EMPTY:
             c.n = c.plan_n = 0;
@@ -259,7 +259,7 @@ static void add_options(clnorm_norm norm, enum case_mode mode)
 static void add_zero_variance(clnorm_norm norm)
 {
     for (int mode = CASE_TRAIN; mode <= CASE_BACKWARD; mode += CASE_BACKWARD - CASE_TRAIN) {
-        struct clnorm_case c = norm_case(norm, CLNORM_NCS, &option_shapes[CLNORM_NCS], (enum case_mode)mode, 0);
+        struct clnorm_case c = table_norm_case(norm, CLNORM_NCS, &option_shapes[CLNORM_NCS], (enum case_mode)mode, 0);
         c.eps = 0;
         c.data = CASE_DATA_CONSTANT_0_1;
         table_add(c, (size_t)mode + (size_t)norm, 8);
@@ -273,7 +273,7 @@ void table_add_norms(void)
         add_large(norms[i]);
         add_data(norms[i]);
         add_omissions(norms[i]);
-        for (int mode = 0; mode < CASE_MODES; mode++) {
+        for (int mode = 0; mode < CASE_DOUBLE; mode++) {
             if (case_norm_has(norms[i], (enum case_mode)mode))
                 add_options(norms[i], (enum case_mode)mode);
         }

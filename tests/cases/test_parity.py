@@ -17,7 +17,8 @@ DEFAULT_DEVICES = "cpu,Portable Computing Language,rusticl,Intel(R) OpenCL" if W
 DEVICES = os.environ.get("CLNORM_TEST_DEVICES") or DEFAULT_DEVICES
 OUTPUTS = [
     "y", "mean", "var", "rstd", "running_mean", "running_var", "dx", "dweight", "dbias", "statistics_count",
-    "statistics_mean", "statistics_var", "sums_count", "sums_dy", "sums_dy_xhat",
+    "statistics_mean", "statistics_var", "sums_count", "sums_dy", "sums_dy_xhat", "sum", "dz", "g_x", "g_dy",
+    "g_weight",
 ]  # fmt: skip
 NORMS = ["batch", "layer", "group", "instance", "rms"]
 
@@ -114,10 +115,39 @@ def injections(directory):
 
 
 def injections_devices(directory):
-    """The same on every device, in the cases of one small shape, which have all outputs."""
+    """The same on every device, in the cases of one small shape, which have all outputs but those of residuals."""
+    residuals = {"sum": "before_layer_nc", "dz": "after_ncs_backward"}
     for spoil in SPOILS:
-        inject(DEVICES, "full", "_n5c4", spoil, os.path.join(directory, "parity.json"))
+        part = residuals.get(spoil.split(":")[0], "_n5c4")
+        inject(DEVICES, "full", part, spoil, os.path.join(directory, "parity.json"))
     print(f"{len(SPOILS)} ways to spoil an output on {DEVICES}: every spoiled case failed, no other did")
+
+
+def usage_selection(names):
+    """The values of an option part the cases, but for those that it says nothing of; and options are joined."""
+
+    def listed(*options):
+        return parity("--list", *options, code=0).stdout.split()
+
+    for option, values in (
+        ("--dtype", ["f32", "f16", "bf16"]),
+        ("--y-dtype", ["f32", "f16", "bf16"]),
+        ("--act", ["none", "relu", "leaky", "gelu", "silu"]),
+        ("--residual", ["none", "after", "before"]),
+    ):
+        some = [listed(option, value) for value in values]
+        check(sorted(sum(some, [])) == sorted(names), f"the cases of all values of {option} are not all cases")
+    for options, part in (
+        (["--act", "gelu"], "_gelu_"),
+        (["--act", "leaky", "--slope", "0.25"], "leaky0.25_"),
+        (["--groups", "3"], "group3_"),
+        (["--normalized-dims", "2"], "_dims2"),
+        (["--residual", "before"], "before_"),
+        (["--dtype", "bf16", "--y-dtype", "f16"], "bf16_f16_"),
+    ):
+        check(listed(*options) == [name for name in names if part in name], f"{options} are not those with {part}")
+    both = set(listed("--act", "silu")) & set(listed("--norm", "rms"))
+    check(both and set(listed("--act", "silu", "--norm", "rms")) == both, "two options")
 
 
 def usage(directory):
@@ -129,8 +159,12 @@ def usage(directory):
         (["--inject", "z"], "--inject is 'z'"),
         (["--inject", "y:inf"], "--inject is 'y:inf'"),
         (["--inject", "dx", "--norm", "batch", "--case", "nc_train_n1c1_"], "none of the 1 cases has the output dx"),
-        (["--inject", "running_mean", "--norm", "group"], "none of the 255 cases has the output running_mean"),
-        (["--norm", "layer", "--case", "rms_nc_train"], "a case of the suite and norm"),
+        (["--inject", "running_mean", "--norm", "group"], "cases has the output running_mean"),
+        (["--norm", "layer", "--case", "rms_nc_train"], "a case that the other options select"),
+        (["--dtype", "f64"], "--dtype is 'f64'; it must be f32, f16 or bf16"),
+        (["--groups", "0"], "--groups is '0'; it must be a whole number from 1"),
+        (["--slope", "0.25"], "--slope is given; it goes with --act leaky alone"),
+        (["--norm", "batch", "--groups", "2"], "no case of the suite has all that the options select"),
         (["--case", "no such case"], "--case is 'no such case'"),
         (["--devices", "no such device"], "no such device"),
         (["--devices", "cpu,,cpu"], "between commas"),
@@ -154,7 +188,9 @@ def usage(directory):
     check(listed == [n for n in names if name[:-1] in n], f"--case {name[:-1]} is {listed}")
     listed = [parity("--list", "--norm", norm, code=0).stdout.split() for norm in NORMS]
     check(sorted(sum(listed, [])) == sorted(names), "the cases of all norms are not all cases")
-    check(all(name.startswith(norm) for norm, some in zip(NORMS[1:], listed[1:]) for name in some), "names of norms")
+    named = (name.split("_n")[0].split("_") for some in listed[1:] for name in some)
+    check(all(any(part.startswith(tuple(NORMS[1:])) for part in parts) for parts in named), "names of norms")
+    usage_selection(names)
     result = parity("--help", code=0)
     check("--inject" in result.stdout and result.stderr == "", "--help")
 

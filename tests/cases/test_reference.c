@@ -40,6 +40,9 @@ static const struct reference_problem problems[] = {
     {.layout = REFERENCE_NC, .n = N * S, .c = C, .s = 1, .eps = 1e-5},
     {.layout = REFERENCE_NCS, .n = N, .c = C, .s = S, .eps = 1e-5},
     {.layout = REFERENCE_NSC, .n = N, .c = C, .s = S, .eps = 1e-3},
+    {.layout = REFERENCE_NC, .n = N * S, .c = C, .s = 1, .eps = 1e-5, .batch = 4},
+    {.layout = REFERENCE_NCS, .n = N, .c = C, .s = S, .eps = 1e-5, .batch = 2},
+    {.layout = REFERENCE_NSC, .n = N, .c = C, .s = S, .eps = 1e-3, .batch = 1},
     {.layout = REFERENCE_NC, .n = N, .c = C, .s = 1, .eps = 1e-3, .norm = REFERENCE_LAYER, .length = C},
     {.layout = REFERENCE_NCS, .n = N, .c = C, .s = S, .eps = 1e-3, .norm = REFERENCE_LAYER, .length = C * S},
     {.layout = REFERENCE_NSC, .n = N, .c = C, .s = S, .eps = 1e-3, .norm = REFERENCE_LAYER, .length = C},
@@ -115,6 +118,21 @@ START_TEST(by_hand_without_mean)
 }
 END_TEST
 
+START_TEST(virtual_batches)
+{
+    /* 3 samples of 2 channels in batches of 2: means {2, 5}, {7, 9}; variances {1, 4}, {0, 0}. */
+    const struct reference_problem p = {.layout = REFERENCE_NC, .n = 3, .c = 2, .s = 1, .eps = 0, .batch = 2};
+    const double x[] = {1, 7, 3, 3, 7, 9}, want_mean[] = {2, 5, 7, 9}, want_var[] = {1, 4, 0, 0};
+    double mean[4], var[4];
+    ck_assert_uint_eq(reference_groups(&p), 4);
+    ck_assert_uint_eq(reference_group_size(&p, 1), 2);
+    ck_assert_uint_eq(reference_group_size(&p, 3), 1);
+    reference_statistics(&p, x, mean, var);
+    for (int g = 0; g < 4; g++)
+        ck_assert(mean[g] == want_mean[g] && var[g] == want_var[g]);
+}
+END_TEST
+
 START_TEST(channels_of_instance_norm)
 {
     /* 2 samples of 2 channels of 2 positions: means {1, 5}, {3, −1}, variances {1, 0}, {4, 1}. */
@@ -134,10 +152,9 @@ START_TEST(groups_and_weights)
 {
     const struct reference_problem *p = &problems[_i];
     size_t seen[2][ELEMENTS] = {{0}};
-    ck_assert_uint_eq(reference_groups(p) * reference_group_size(p), reference_elements(p));
     ck_assert_uint_eq(reference_weights(p) * reference_weight_size(p), reference_elements(p));
     for (size_t g = 0; g < reference_groups(p); g++) {
-        for (size_t k = 0; k < reference_group_size(p); k++) {
+        for (size_t k = 0; k < reference_group_size(p, g); k++) {
             seen[0][reference_group_element(p, g, k)]++;
             ck_assert_uint_eq(reference_group_of(p, reference_group_element(p, g, k)), g);
         }
@@ -155,7 +172,7 @@ START_TEST(groups_and_weights)
             for (size_t s = 0; s < p->s; s++) {
                 const size_t i = reference_index(p, n, c, s);
                 const bool rows = p->norm == REFERENCE_LAYER || p->norm == REFERENCE_RMS;
-                const size_t group = p->norm == REFERENCE_BATCH      ? c
+                const size_t group = p->norm == REFERENCE_BATCH      ? (p->batch ? n / p->batch * p->c : 0) + c
                                      : p->norm == REFERENCE_GROUP    ? n * p->groups + c / (p->c / p->groups)
                                      : p->norm == REFERENCE_INSTANCE ? n * p->c + c
                                      : p->length == p->c * p->s      ? n
@@ -252,6 +269,7 @@ int main(void)
     TCase *tcase = tcase_create("reference");
     tcase_add_test(tcase, by_hand);
     tcase_add_test(tcase, by_hand_without_mean);
+    tcase_add_test(tcase, virtual_batches);
     tcase_add_test(tcase, channels_of_instance_norm);
     tcase_add_loop_test(tcase, groups_and_weights, 0, PROBLEMS);
     tcase_add_test(tcase, large_mean);

@@ -40,11 +40,17 @@ static size_t together(const struct reference_problem *p)
     return p->c / p->groups;
 }
 
+/* Samples of a batch that is not the last. */
+static size_t batch_of(const struct reference_problem *p)
+{
+    return p->batch && p->batch < p->n ? p->batch : p->n;
+}
+
 size_t reference_groups(const struct reference_problem *p)
 {
     switch (p->norm) {
     case REFERENCE_BATCH:
-        return p->c;
+        return p->n ? (p->n + batch_of(p) - 1) / batch_of(p) * p->c : p->c;
     case REFERENCE_GROUP:
         return p->n * p->groups;
     case REFERENCE_INSTANCE:
@@ -54,11 +60,12 @@ size_t reference_groups(const struct reference_problem *p)
     }
 }
 
-size_t reference_group_size(const struct reference_problem *p)
+size_t reference_group_size(const struct reference_problem *p, size_t g)
 {
+    const size_t before = g / p->c * batch_of(p); /* samples, of batch norm */
     switch (p->norm) {
     case REFERENCE_BATCH:
-        return p->n * p->s;
+        return (p->n - before < batch_of(p) ? p->n - before : batch_of(p)) * p->s;
     case REFERENCE_GROUP:
         return together(p) * p->s;
     case REFERENCE_INSTANCE:
@@ -72,7 +79,7 @@ size_t reference_group_element(const struct reference_problem *p, size_t g, size
 {
     switch (p->norm) {
     case REFERENCE_BATCH:
-        return reference_index(p, k / p->s, g, k % p->s);
+        return reference_index(p, g / p->c * batch_of(p) + k / p->s, g % p->c, k % p->s);
     case REFERENCE_GROUP:
         return reference_index(p, g / p->groups, g % p->groups * together(p) + k / p->s, k % p->s);
     case REFERENCE_INSTANCE:
@@ -86,7 +93,7 @@ size_t reference_group_of(const struct reference_problem *p, size_t element)
 {
     switch (p->norm) {
     case REFERENCE_BATCH:
-        return channel_of(p, element);
+        return sample_of(p, element) / batch_of(p) * p->c + channel_of(p, element);
     case REFERENCE_GROUP:
         return sample_of(p, element) * p->groups + channel_of(p, element) / together(p);
     case REFERENCE_INSTANCE:
@@ -125,9 +132,9 @@ static long double rstd_of(const struct reference_problem *p, const double *var,
 
 void reference_statistics(const struct reference_problem *p, const double *x, double *mean, double *var)
 {
-    const size_t size = reference_group_size(p);
-    const long double m = (long double)size;
     for (size_t g = 0; g < reference_groups(p); g++) {
+        const size_t size = reference_group_size(p, g);
+        const long double m = (long double)size;
         long double sum = 0;
         for (size_t k = 0; k < size && p->norm != REFERENCE_RMS; k++)
             sum += x[reference_group_element(p, g, k)];
@@ -151,7 +158,7 @@ void reference_apply(const struct reference_problem *p, const double *x, const d
 {
     for (size_t g = 0; g < reference_groups(p); g++) {
         long double rstd = rstd_of(p, var, g);
-        for (size_t k = 0; k < reference_group_size(p); k++) {
+        for (size_t k = 0; k < reference_group_size(p, g); k++) {
             size_t i = reference_group_element(p, g, k), w = reference_weight_of(p, i);
             y[i] = (double)(((long double)x[i] - mean[g]) * rstd * (weight ? weight[w] : 1) + (bias ? bias[w] : 0));
         }
@@ -194,10 +201,10 @@ void reference_backward(const struct reference_problem *p, const double *x, cons
                         const double *var, const double *weight, bool frozen, double *dx, double *dweight,
                         double *dbias)
 {
-    const size_t size = reference_group_size(p);
-    const long double m = (long double)size;
     backward_weights(p, x, dy, mean, var, dweight, dbias);
     for (size_t g = 0; g < reference_groups(p) && dx; g++) {
+        const size_t size = reference_group_size(p, g);
+        const long double m = (long double)size;
         long double rstd = rstd_of(p, var, g), sum = 0, sum_xhat = 0;
         for (size_t k = 0; k < size && !frozen; k++) {
             size_t i = reference_group_element(p, g, k);
@@ -217,10 +224,10 @@ void reference_backward_stepwise(const struct reference_problem *p, const double
                                  const double *mean, const double *var, const double *weight, double *dx,
                                  double *dweight, double *dbias)
 {
-    const size_t size = reference_group_size(p);
-    const long double m = (long double)size;
     backward_weights(p, x, dy, mean, var, dweight, dbias);
     for (size_t g = 0; g < reference_groups(p) && dx; g++) {
+        const size_t size = reference_group_size(p, g);
+        const long double m = (long double)size;
         long double rstd = rstd_of(p, var, g), dvar = 0, dmean_direct = 0, dmean_by_var = 0;
         for (size_t k = 0; k < size; k++) {
             size_t i = reference_group_element(p, g, k);

@@ -5,7 +5,7 @@
  * *weight* share weight and bias:
  *
  *     norm       group                                               weight
- *     batch      a channel                                           a channel
+ *     batch      a channel, of `batch` samples                       a channel
  *     layer, rms the `length` last elements for each index before    an index in these elements
  *     group      c / groups neighbouring channels of a sample        a channel
  *     instance   a channel of a sample                               a channel
@@ -34,15 +34,16 @@ struct reference_problem {
     enum reference_norm norm;
     size_t groups; /* group norm: a divisor of c */
     size_t length; /* layer, rms: elements of the normalized dimensions, which are the last ones of the layout */
+    size_t batch;  /* batch norm: neighbouring samples that share statistics, of the last ones perhaps fewer; 0: all */
 };
 
 size_t reference_elements(const struct reference_problem *p);
 /* Where element (n, c, s) lies in the tensor. */
 size_t reference_index(const struct reference_problem *p, size_t n, size_t c, size_t s);
 
-/* Groups, values of one, where value k of group g lies, and the group of an element. */
+/* Groups (batch norm: a batch's channels, then the next one's), values of group g, where value k of group g lies, and the group of an element. */
 size_t reference_groups(const struct reference_problem *p);
-size_t reference_group_size(const struct reference_problem *p);
+size_t reference_group_size(const struct reference_problem *p, size_t g);
 size_t reference_group_element(const struct reference_problem *p, size_t g, size_t k);
 size_t reference_group_of(const struct reference_problem *p, size_t element);
 /* The same of weights. */
@@ -64,6 +65,14 @@ void reference_backward(const struct reference_problem *p, const double *x, cons
 void reference_backward_stepwise(const struct reference_problem *p, const double *x, const double *dy,
                                  const double *mean, const double *var, const double *weight, double *dx,
                                  double *dweight, double *dbias);
+/* Gradients of Σ v_dx·dx + Σ v_dweight·dweight + Σ v_dbias·dbias, of what reference_backward gives. weight may be NULL (1), v_… too (0).
+ * Not of RMS norm. */
+struct reference_double {
+    const double *x, *dy, *weight, *mean, *var;
+    const double *v_dx, *v_dweight, *v_dbias;
+};
+void reference_double_backward(const struct reference_problem *p, const struct reference_double *in, bool frozen,
+                               double *g_x, double *g_dy, double *g_weight);
 /* Batch and instance norm: what a channel gives to its running statistics, from the groups' mean and var: its own, or the mean of
  * the samples'. Of no samples: 0. */
 void reference_channel_statistics(const struct reference_problem *p, const double *mean, const double *var,

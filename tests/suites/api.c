@@ -345,11 +345,31 @@ START_TEST(plan_errors)
         const char *name, *number;
     } rows[] = {
 #define DESC(layout, n, c, dims, s0, s1, s2, eps, ...)                                                                 \
-    {sizeof(clnorm_desc), CLNORM_BATCH, layout, CLNORM_F32, n, c, dims, {s0, s1, s2}, eps, {__VA_ARGS__}, 0, 0}
-#define NORM(norm, layout, c, dims, groups, normalized)                                                                \
+    {sizeof(clnorm_desc),                                                                                              \
+     CLNORM_BATCH,                                                                                                     \
+     layout,                                                                                                           \
+     CLNORM_F32,                                                                                                       \
+     n,                                                                                                                \
+     c,                                                                                                                \
+     dims,                                                                                                             \
+     {s0, s1, s2},                                                                                                     \
+     eps,                                                                                                              \
+     {__VA_ARGS__},                                                                                                    \
+     0,                                                                                                                \
+     0,                                                                                                                \
+     CLNORM_F32,                                                                                                       \
+     CLNORM_NO_ACTIVATION,                                                                                             \
+     CLNORM_NO_RESIDUAL,                                                                                               \
+     0.01f,                                                                                                            \
+     0,                                                                                                                \
+     0,                                                                                                                \
+     0}
+#define VIRTUAL(norm, layout, c, dims, groups, normalized, batch)                                                      \
     {                                                                                                                  \
-        sizeof(clnorm_desc), norm, layout, CLNORM_F32, 3, c, dims, {2, 0, 0}, 1e-5f, {0}, groups, normalized           \
+        sizeof(clnorm_desc), norm, layout, CLNORM_F32, 3, c, dims, {2, 0, 0}, 1e-5f, {0}, groups, normalized,          \
+            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f, batch, 0, 0                                   \
     }
+#define NORM(norm, layout, c, dims, groups, normalized) VIRTUAL(norm, layout, c, dims, groups, normalized, 0)
         {"n = -1", DESC(CLNORM_NC, -1, 4, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "n", "-1"},
         {"n = INT64_MIN", DESC(CLNORM_NC, INT64_MIN, 4, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "n", "-9223372036854775808"},
         {"c = 0", DESC(CLNORM_NC, 3, 0, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "c", "0"},
@@ -390,6 +410,11 @@ START_TEST(plan_errors)
         {"group norm of -2", NORM(CLNORM_GROUP, CLNORM_NCS, 4, 1, -2, 0), CLNORM_E_SHAPE, "groups", "-2"},
         {"3 groups of 4 channels", NORM(CLNORM_GROUP, CLNORM_NSC, 4, 1, 3, 0), CLNORM_E_SHAPE, "groups", "3"},
         {"8 groups of 4 channels", NORM(CLNORM_GROUP, CLNORM_NC, 4, 0, 8, 0), CLNORM_E_SHAPE, "groups", "8"},
+        {"batches of -1", VIRTUAL(CLNORM_BATCH, CLNORM_NC, 4, 0, 0, 0, -1), CLNORM_E_SHAPE, "virtual_batch", "-1"},
+        {"layer norm of batches", VIRTUAL(CLNORM_LAYER, CLNORM_NC, 4, 0, 0, 1, 2), CLNORM_E_SHAPE, "virtual_batch",
+         "2"},
+        {"instance norm of batches", VIRTUAL(CLNORM_INSTANCE, CLNORM_NCS, 4, 1, 0, 0, 3), CLNORM_E_SHAPE,
+         "virtual_batch", "3"},
         {"layer norm of nothing", NORM(CLNORM_LAYER, CLNORM_NC, 4, 0, 0, 0), CLNORM_E_SHAPE, "normalized_dims", "0"},
         {"layer norm over n too", NORM(CLNORM_LAYER, CLNORM_NC, 4, 0, 0, 2), CLNORM_E_SHAPE, "normalized_dims", "2"},
         {"RMS norm over n too", NORM(CLNORM_RMS, CLNORM_NCS, 4, 1, 0, 3), CLNORM_E_SHAPE, "normalized_dims", "3"},
@@ -415,8 +440,11 @@ START_TEST(plan_errors)
         const char *name;
     } enumerations[] = {{offsetof(clnorm_desc, norm), "norm"},
                         {offsetof(clnorm_desc, layout), "layout"},
-                        {offsetof(clnorm_desc, dtype), "dtype"}};
-    for (size_t i = 0; i < 3; i++) {
+                        {offsetof(clnorm_desc, dtype), "dtype"},
+                        {offsetof(clnorm_desc, y_dtype), "y_dtype"},
+                        {offsetof(clnorm_desc, activation), "activation"},
+                        {offsetof(clnorm_desc, residual), "residual"}};
+    for (size_t i = 0; i < sizeof enumerations / sizeof *enumerations; i++) {
         static const int strange[] = {5, 77, -1, INT32_MAX};
         for (size_t j = 0; j < 4; j++) {
             clnorm_desc desc = CLNORM_DESC_INIT;
@@ -436,6 +464,23 @@ START_TEST(plan_errors)
         expect_error(clnorm_plan_create(device, &desc, &plan), CLNORM_E_STRUCT_SIZE, "size", number, "size");
     }
     desc.size = sizeof desc;
+    static const clnorm_norm no_rows[] = {CLNORM_BATCH, CLNORM_GROUP, CLNORM_INSTANCE};
+    for (size_t i = 0; i < sizeof no_rows / sizeof *no_rows; i++) {
+        clnorm_desc before = desc;
+        before.norm = no_rows[i];
+        before.groups = no_rows[i] == CLNORM_GROUP;
+        before.residual = CLNORM_RESIDUAL_BEFORE;
+        expect_error(clnorm_plan_create(device, &before, &plan), CLNORM_E_UNSUPPORTED, "residual", NULL,
+                     "a residual before a norm that is not of rows");
+    }
+    static const float slopes[] = {NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < 3; i++) {
+        clnorm_desc leaky = desc;
+        leaky.activation = CLNORM_LEAKY_RELU;
+        leaky.slope = slopes[i];
+        expect_error(clnorm_plan_create(device, &leaky, &plan), CLNORM_E_ENUM, "slope", NULL,
+                     "a slope that is no number");
+    }
     expect_error(clnorm_plan_create(NULL, &desc, &plan), CLNORM_E_NULL, "device", NULL, "device NULL");
     expect_error(clnorm_plan_create(device, NULL, &plan), CLNORM_E_NULL, "desc", NULL, "desc NULL");
     expect_error(clnorm_plan_create(device, &desc, NULL), CLNORM_E_NULL, "plan", NULL, "plan NULL");
@@ -477,6 +522,13 @@ START_TEST(plans_that_are_fine)
         expect(clnorm_plan_sums_bytes(plan) == 16 * c, "sums of %zu bytes", clnorm_plan_sums_bytes(plan));
         expect(strlen(clnorm_plan_explain(plan)) > 0, "nothing explained");
         clnorm_plan_destroy(plan);
+        desc.double_backward = 1;
+        for (int twice = 0; twice < 2; twice++, desc.double_backward = 0) {
+            expect_status(clnorm_plan_create(device, &desc, &plan), CLNORM_OK, shape_text(&rows[i].shape));
+            expect(!strstr(clnorm_plan_explain(plan), "\ndouble backward: ") == !desc.double_backward,
+                   "double_backward %u is explained as %s", desc.double_backward, clnorm_plan_explain(plan));
+            clnorm_plan_destroy(plan);
+        }
     }
 }
 END_TEST
@@ -543,10 +595,10 @@ int main(void)
     add_device_test(tcase, memory_of_no_bytes);
     add_device_test(tcase, memory_too_large);
     tcase_add_test(tcase, host_memory_is_aligned);
-    tcase = add_case(suite, "plan", 60);
+    tcase = add_case(suite, "plan", 200);
     add_device_test(tcase, plan_errors);
     add_device_test(tcase, plans_that_are_fine);
-    tcase = add_case(suite, "life cycle", 60);
+    tcase = add_case(suite, "life cycle", 200);
     add_device_test(tcase, orders_of_destruction);
     return run_suites(&suite, 1);
 }

@@ -29,6 +29,7 @@ CALL_FUNCTIONS(commit, CLNORM_COMMIT_ARGS_INIT)
 CALL_FUNCTIONS(apply, CLNORM_APPLY_ARGS_INIT)
 CALL_FUNCTIONS(backward_reduce, CLNORM_BACKWARD_REDUCE_ARGS_INIT)
 CALL_FUNCTIONS(backward_apply, CLNORM_BACKWARD_APPLY_ARGS_INIT)
+CALL_FUNCTIONS(double_backward, CLNORM_DOUBLE_BACKWARD_ARGS_INIT)
 #undef CALL_FUNCTIONS
 
 static void initialise_merge_parts(union call_args *args)
@@ -57,6 +58,12 @@ static void initialise_merge_parts(union call_args *args)
     IN(backward, dy, TENSOR, E_MISSING), IN(backward, weight, CHANNEL, OK), OUT(backward, dx, TENSOR, OK),             \
         OUT(backward, dweight, CHANNEL, OK), OUT(backward, dbias, CHANNEL, OK),                                        \
         OUT(backward, workspace, WORKSPACE, OK)
+#define DOUBLE_SLOTS                                                                                                   \
+    IN(double_backward, x, TENSOR, E_MISSING), IN(double_backward, dy, TENSOR, E_MISSING),                             \
+        IN(double_backward, weight, CHANNEL, OK), IN(double_backward, v_dx, TENSOR, OK),                               \
+        IN(double_backward, v_dweight, CHANNEL, OK), IN(double_backward, v_dbias, CHANNEL, OK),                        \
+        OUT(double_backward, g_x, TENSOR, OK), OUT(double_backward, g_dy, TENSOR, OK),                                 \
+        OUT(double_backward, g_weight, CHANNEL, OK), OUT(double_backward, workspace, WORKSPACE, OK)
 #define APPLY_SLOTS                                                                                                    \
     IN(apply, x, TENSOR, E_MISSING), OUT(apply, y, TENSOR, E_MISSING), IN(apply, weight, CHANNEL, OK),                 \
         IN(apply, bias, CHANNEL, OK), IN(apply, statistics, STATISTICS, E_MISSING), OUT(apply, mean, CHANNEL, OK),     \
@@ -211,8 +218,41 @@ const struct call calls[] = {
      {"dy", "dx"},
      {BACKWARD_APPLY_SLOTS, IN(backward_apply, mean, CHANNEL, E_STATISTICS_MISSING),
       IN(backward_apply, rstd, CHANNEL, E_STATISTICS_MISSING)}},
+    {"double_backward from state",
+     run_double_backward,
+     initialise_double_backward,
+     FIELD(double_backward, n),
+     NO,
+     FIELD(double_backward, stream),
+     {NULL, NULL},
+     {DOUBLE_SLOTS, IN(double_backward, state, STATE, E_STATISTICS_SOURCE)}},
+    {"double_backward from mean and rstd",
+     run_double_backward,
+     initialise_double_backward,
+     FIELD(double_backward, n),
+     NO,
+     FIELD(double_backward, stream),
+     {NULL, NULL},
+     {DOUBLE_SLOTS, IN(double_backward, mean, CHANNEL, E_STATISTICS_MISSING),
+      IN(double_backward, rstd, CHANNEL, E_STATISTICS_MISSING)}},
+    {"double_backward from running statistics",
+     run_double_backward,
+     initialise_double_backward,
+     FIELD(double_backward, n),
+     NO,
+     FIELD(double_backward, stream),
+     {NULL, NULL},
+     {DOUBLE_SLOTS, IN(double_backward, running_mean, CHANNEL, E_STATISTICS_MISSING),
+      IN(double_backward, running_var, CHANNEL, E_STATISTICS_MISSING)}},
     {NULL, NULL, NULL, NO, NO, NO, {NULL, NULL}, {{NULL, 0, SLOT_TENSOR, false, CLNORM_OK}}},
 };
+
+clnorm_plan *plan_of_all_calls(clnorm_device *device, const struct shape *shape)
+{
+    clnorm_desc desc = shape_desc(shape);
+    desc.double_backward = 1;
+    return test_plan_of(device, &desc);
+}
 
 int call_count(void)
 {

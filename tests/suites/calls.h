@@ -36,6 +36,7 @@ union call_args {
     clnorm_apply_args apply;
     clnorm_backward_reduce_args backward_reduce;
     clnorm_backward_apply_args backward_apply;
+    clnorm_double_backward_args double_backward;
 };
 
 #define CALL_NO_FIELD SIZE_MAX
@@ -52,6 +53,8 @@ struct call {
 /* Ended by a NULL name. clnorm_backward has a row for each source of statistics. */
 extern const struct call calls[];
 int call_count(void);
+/* A plan of the shape that has every call. */
+clnorm_plan *plan_of_all_calls(clnorm_device *device, const struct shape *shape);
 /* The row of that name. */
 const struct call *call_named(const char *name);
 

@@ -28,6 +28,14 @@ static void expect_none(const struct shim_counts *seen, enum shim_group group, c
     expect(seen->of[group] == 0, "%s: %lu calls of %s and the like", what, seen->of[group], seen->last[group]);
 }
 
+/* What a call of a plan must not do on any device. */
+static void expect_launches_alone(const struct shim_counts *seen, const char *what)
+{
+    static const enum shim_group groups[] = {SHIM_allocate, SHIM_free, SHIM_create, SHIM_build, SHIM_wait, SHIM_flush};
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
+        expect_none(seen, groups[i], what);
+}
+
 static const struct shape shapes[] = {
     {CLNORM_NC, 64, 48, 0, {0, 0, 0}}, {CLNORM_NCS, 4, 6, 2, {15, 17, 0}}, {CLNORM_NSC, 4, 6, 2, {15, 17, 0}}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
@@ -62,7 +70,7 @@ START_TEST(a_thousand_calls)
     clnorm_device *device = test_device(_i);
     bool host = on_host(device);
     for (int s = 0; s < SHAPES; s++) {
-        clnorm_plan *plan = test_plan(device, &shapes[s], -1);
+        clnorm_plan *plan = plan_of_all_calls(device, &shapes[s]);
         clnorm_build_counts before, after;
         ck_assert_int_eq(clnorm_device_get_build_counts(device, &before), CLNORM_OK);
         for (const struct call *call = calls; call->name; call++) {
@@ -84,12 +92,7 @@ START_TEST(a_thousand_calls)
                     for (int i = 0; i < 100; i++)
                         failed += call->run(plan, &stage->args) != CLNORM_OK;
                     seen = *counts();
-                    expect_none(&seen, SHIM_allocate, what);
-                    expect_none(&seen, SHIM_free, what);
-                    expect_none(&seen, SHIM_create, what);
-                    expect_none(&seen, SHIM_build, what);
-                    expect_none(&seen, SHIM_wait, what);
-                    expect_none(&seen, SHIM_flush, what);
+                    expect_launches_alone(&seen, what);
                     expect_none(&seen, SHIM_copy, what);
                     expect(host ? seen.of[SHIM_launch] == 0 : seen.of[SHIM_launch] >= 100, "%s: %lu launches", what,
                            seen.of[SHIM_launch]);
@@ -131,6 +134,90 @@ START_TEST(any_batch_size)
 }
 END_TEST
 
+/* Virtual batches: a call is the calls on the batches, and the running statistics, c floats each, are copied to where the batches enter
+ * them and back. */
+START_TEST(virtual_batches)
+{
+    clnorm_device *device = test_device(_i);
+    for (int s = 0; s < SHAPES; s++) {
+        const size_t count = shape_elements(&shapes[s], shapes[s].n), c = (size_t)shapes[s].c;
+        clnorm_desc desc = shape_desc(&shapes[s]);
+        unsigned long launches[2][2];
+        for (int batches = 1; batches <= 2; batches++) {
+            desc.n = shapes[s].n / 2 * batches;
+            desc.virtual_batch = shapes[s].n / 2;
+            clnorm_plan *plan = test_plan_of(device, &desc);
+            const struct array x = array_new(device, count, random_floats(1, count, 1, 0)),
+                               y = array_new(device, count, NULL), gradient = array_new(device, c, NULL),
+                               running[] = {array_new(device, c, random_floats(2, c, 1, 0)),
+                                            array_new(device, c, random_floats(3, c, 0.1f, 1))},
+                               state = array_bytes(device, clnorm_plan_state_bytes(plan));
+            clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
+            f.x = x.buffer;
+            f.y = y.buffer;
+            f.state = state.buffer;
+            f.running_mean = running[0].buffer;
+            f.running_var = running[1].buffer;
+            clnorm_backward_args b = CLNORM_BACKWARD_ARGS_INIT;
+            b.x = b.dy = x.buffer;
+            b.state = state.buffer;
+            b.dx = y.buffer;
+            b.dweight = gradient.buffer;
+            for (int backward = 0; backward < 2; backward++) {
+                const char *what = backward ? "backward of virtual batches" : "forward of virtual batches";
+                reset();
+                const clnorm_status status = backward ? clnorm_backward(plan, &b) : clnorm_forward(plan, &f);
+                const struct shim_counts seen = *counts();
+                expect(status == CLNORM_OK, "%s: %s", what, clnorm_last_error());
+                expect_launches_alone(&seen, what);
+                const unsigned long copies = batches > 1 && !backward && !on_host(device) ? 4 : 0;
+                expect(seen.of[SHIM_copy] == copies, "%s: %lu copies", what, seen.of[SHIM_copy]);
+                launches[batches - 1][backward] = seen.of[SHIM_launch];
+            }
+            ck_assert_int_eq(clnorm_device_finish(device), CLNORM_OK);
+        }
+        for (int backward = 0; backward < 2; backward++)
+            expect(launches[1][backward] == 2 * launches[0][backward], "%s: %lu launches for 2 batches, %lu for 1",
+                   shape_text(&shapes[s]), launches[1][backward], launches[0][backward]);
+    }
+}
+END_TEST
+
+/* A backward from y is launches alone, too: one more than from x, which tells of zero weights. */
+START_TEST(backward_from_y)
+{
+    clnorm_device *device = test_device(_i);
+    for (int s = 0; s < SHAPES; s++) {
+        const size_t count = shape_elements(&shapes[s], shapes[s].n), c = (size_t)shapes[s].c;
+        clnorm_desc desc = shape_desc(&shapes[s]);
+        unsigned long launches[2];
+        for (int from_y = 0; from_y < 2; from_y++) {
+            desc.backward_from_y = (uint32_t)from_y;
+            clnorm_plan *plan = test_plan_of(device, &desc);
+            const struct array y = array_new(device, count, random_floats(1, count, 1, 0)),
+                               dx = array_new(device, count, random_floats(2, count, 1, 0)),
+                               weight = array_new(device, c, random_floats(3, c, 0.1f, 1)),
+                               dweight = array_new(device, c, NULL);
+            clnorm_backward_args b = CLNORM_BACKWARD_ARGS_INIT;
+            *(from_y ? &b.y : &b.x) = y.buffer;
+            b.dy = b.dx = dx.buffer;
+            b.weight = b.mean = b.rstd = weight.buffer;
+            b.dweight = dweight.buffer;
+            reset();
+            const clnorm_status status = clnorm_backward(plan, &b);
+            const struct shim_counts seen = *counts();
+            expect(status == CLNORM_OK, "%s", clnorm_last_error());
+            expect_launches_alone(&seen, "backward from y");
+            expect_none(&seen, SHIM_copy, "backward from y");
+            launches[from_y] = seen.of[SHIM_launch];
+            ck_assert_int_eq(clnorm_device_finish(device), CLNORM_OK);
+        }
+        expect(launches[1] == launches[0] + !on_host(device), "%s: %lu launches from y, %lu from x",
+               shape_text(&shapes[s]), launches[1], launches[0]);
+    }
+}
+END_TEST
+
 /* Arguments that a call has in common with the one before it are not set again; those of the caller's buffers always are. */
 START_TEST(equal_calls)
 {
@@ -158,7 +245,7 @@ END_TEST
 START_TEST(refused_calls)
 {
     clnorm_device *device = test_device(_i);
-    clnorm_plan *plan = test_plan(device, &shapes[0], -1);
+    clnorm_plan *plan = plan_of_all_calls(device, &shapes[0]);
     for (const struct call *call = calls; call->name; call++) {
         struct stage *stage = stage_new(device, plan, &shapes[0], call, CLNORM_BUFFER_MEMORY);
         stage->args.size++;
@@ -207,6 +294,8 @@ int main(void)
     add_device_test(tcase, the_shim_counts);
     add_device_test(tcase, a_thousand_calls);
     add_device_test(tcase, any_batch_size);
+    add_device_test(tcase, virtual_batches);
+    add_device_test(tcase, backward_from_y);
     add_device_test(tcase, equal_calls);
     add_device_test(tcase, refused_calls);
     add_device_test(tcase, a_hundred_shapes);

@@ -14,7 +14,7 @@ static const struct shape small = {CLNORM_NCS, 3, 5, 2, {2, 3, 0}};
 /* A stage whose correct call has succeeded, so that the one thing changed later is what fails. */
 static struct stage *working_stage(clnorm_device *device, const struct call *call, clnorm_buffer_kind kind)
 {
-    struct stage *stage = stage_new(device, test_plan(device, &small, -1), &small, call, kind);
+    struct stage *stage = stage_new(device, plan_of_all_calls(device, &small), &small, call, kind);
     clnorm_status status = call->run(stage->plan, &stage->args);
     ck_assert_msg(status == CLNORM_OK, "%s with correct arguments: %s: %s", call->name, clnorm_status_name(status),
                   clnorm_last_error());
@@ -424,6 +424,68 @@ START_TEST(what_backward_needs)
 }
 END_TEST
 
+START_TEST(what_double_backward_needs)
+{
+    clnorm_device *device = test_device(_i);
+    struct stage *stage = working_stage(device, call_named("double_backward from state"), CLNORM_BUFFER_MEMORY);
+    union call_args args = stage->args;
+    args.double_backward.g_x = args.double_backward.g_dy = args.double_backward.g_weight = clnorm_none();
+    refuse(stage, &args, CLNORM_E_MISSING, "g_weight", NULL, "no gradient asked for");
+    args = stage->args;
+    args.double_backward.v_dx = args.double_backward.v_dweight = args.double_backward.v_dbias = clnorm_none();
+    refuse(stage, &args, CLNORM_E_MISSING, "v_dbias", NULL, "no gradient given");
+    struct stage other = *stage; /* the same buffers, of a plan that was not made for it */
+    other.plan = test_plan(device, &small, -1);
+    refuse(&other, &stage->args, CLNORM_E_UNSUPPORTED, "double_backward", "0", "of a plan without it");
+}
+END_TEST
+
+static const struct {
+    const char *what;
+    clnorm_norm norm;
+    clnorm_dtype dtype, y_dtype;
+    clnorm_activation activation;
+    clnorm_residual residual;
+    uint32_t value;
+    clnorm_status want;
+} no_double[] = {
+    {"2", CLNORM_BATCH, CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 2, CLNORM_E_ENUM},
+    {"RMS", CLNORM_RMS, CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 1, CLNORM_E_UNSUPPORTED},
+    {"instance", CLNORM_INSTANCE, CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 1,
+     CLNORM_E_UNSUPPORTED},
+    {"f16", CLNORM_LAYER, CLNORM_F16, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 1, CLNORM_E_UNSUPPORTED},
+    {"bf16", CLNORM_BATCH, CLNORM_F32, CLNORM_BF16, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 1, CLNORM_E_UNSUPPORTED},
+    {"ReLU", CLNORM_BATCH, CLNORM_F32, CLNORM_F32, CLNORM_RELU, CLNORM_NO_RESIDUAL, 1, CLNORM_E_UNSUPPORTED},
+    {"z", CLNORM_LAYER, CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_RESIDUAL_AFTER, 1, CLNORM_E_UNSUPPORTED},
+};
+
+START_TEST(plans_without_double_backward)
+{
+    clnorm_device *device = test_device(_i);
+    for (size_t k = 0; k < sizeof no_double / sizeof *no_double; k++) {
+        clnorm_desc desc = shape_desc(&small);
+        clnorm_plan *plan = NULL;
+        desc.norm = no_double[k].norm;
+        desc.normalized_dims = desc.norm == CLNORM_LAYER || desc.norm == CLNORM_RMS;
+        desc.dtype = no_double[k].dtype;
+        desc.y_dtype = no_double[k].y_dtype;
+        desc.activation = no_double[k].activation;
+        desc.residual = no_double[k].residual;
+        desc.double_backward = no_double[k].value;
+        expect_error(clnorm_plan_create(device, &desc, &plan), no_double[k].want, "double_backward", NULL,
+                     no_double[k].what);
+        ck_assert_ptr_null(plan);
+    }
+    clnorm_desc of_batches = shape_desc(&small);
+    clnorm_plan *plan = NULL;
+    of_batches.virtual_batch = 2;
+    of_batches.double_backward = 1;
+    expect_error(clnorm_plan_create(device, &of_batches, &plan), CLNORM_E_UNSUPPORTED, "double_backward", NULL,
+                 "virtual batches");
+    ck_assert_ptr_null(plan);
+}
+END_TEST
+
 /* ---- streams ----------------------------------------------------------------------------------------------------- */
 
 static void set_stream(union call_args *args, const struct call *call, const void *stream)
@@ -492,6 +554,8 @@ int main(void)
     add_device_test(tcase, running_enumerations);
     add_device_test(tcase, statistics_sources);
     add_device_test(tcase, what_backward_needs);
+    add_device_test(tcase, what_double_backward_needs);
+    add_device_test(tcase, plans_without_double_backward);
     tcase = add_case(suite, "streams", 60);
     add_device_test(tcase, streams);
     return run_suites(&suite, 1);

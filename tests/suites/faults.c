@@ -188,6 +188,56 @@ START_TEST(opencl_functions)
 }
 END_TEST
 
+/* Virtual batches: wherever the call fails before it copies the running statistics back, they are what they were. */
+START_TEST(virtual_batches_commit_last)
+{
+    static const struct {
+        const char *function;
+        bool copies; /* the last two of its calls are those that copy them back */
+    } rows[] = {{"clEnqueueNDRangeKernel", false}, {"clSetKernelArg", false}, {"clEnqueueCopyBuffer", true}};
+    find_shim();
+    clnorm_device *device = test_opencl_device(_i);
+    clnorm_desc desc = CLNORM_DESC_INIT;
+    desc.n = N;
+    desc.c = C;
+    desc.virtual_batch = 5;
+    clnorm_plan *plan = test_plan_of(device, &desc);
+    const float *mean = random_floats(1, C, 1, 0), *var = random_floats(2, C, 0.1f, 1);
+    const struct array x = array_new(device, COUNT, random_floats(3, COUNT, 1, 0)), y = array_new(device, COUNT, NULL),
+                       running_mean = array_new(device, C, mean), running_var = array_new(device, C, var);
+    clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
+    f.x = x.buffer;
+    f.y = y.buffer;
+    f.running_mean = running_mean.buffer;
+    f.running_var = running_var.buffer;
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        long failures = 0;
+        for (bool fired = true; fired; failures += fired) {
+            memset(fault, 0, sizeof *fault);
+            fault->after = failures;
+            fault->code = CL_OUT_OF_RESOURCES;
+            fault->function = rows[r].function;
+            const clnorm_status status = clnorm_forward(plan, &f);
+            fault->function = NULL;
+            fired = fault->fired;
+            if (!fired) {
+                expect_status(status, CLNORM_OK, "without a fault");
+                break;
+            }
+            expect_error(status, CLNORM_E_NO_MEMORY, rows[r].function, NULL, "a batch that fails");
+            if (rows[r].copies && failures == 3)
+                continue;
+            expect_same(array_get(&running_mean), mean, C, "running_mean after a failure");
+            expect_same(array_get(&running_var), var, C, "running_var after a failure");
+        }
+        expect(failures >= (rows[r].copies ? 4 : 6), "%s is called %ld times", rows[r].function, failures);
+        expect(!same_bits(array_get(&running_mean)[0], mean[0]), "nothing is ever committed");
+        array_put(&running_mean, mean);
+        array_put(&running_var, var);
+    }
+}
+END_TEST
+
 START_TEST(a_build_that_fails)
 {
     find_shim();
@@ -271,6 +321,7 @@ int main(void)
     if (opencl_device_count() > 0) {
         tcase_add_loop_test(tcase, opencl_functions, 0, FUNCTIONS);
         add_device_test(tcase, a_build_that_fails);
+        add_opencl_device_test(tcase, virtual_batches_commit_last);
         tcase_add_test(tcase, fallback_of_auto);
     }
 #endif

@@ -62,7 +62,7 @@ static const struct shape shape = {CLNORM_NCS, 4, 6, 2, {5, 7, 0}};
 START_TEST(own_queues)
 {
     clnorm_device *device = test_opencl_device(_i);
-    clnorm_plan *plan = test_plan(device, &shape, -1);
+    clnorm_plan *plan = plan_of_all_calls(device, &shape);
     for (int out_of_order = 0; out_of_order < 1 + is_out_of_order(clnorm_device_cl_id(device)); out_of_order++) {
         cl_command_queue queue = new_queue(device, out_of_order);
         for (const struct call *call = calls; call->name; call++) {
@@ -174,7 +174,7 @@ END_TEST
 START_TEST(behind_an_unset_event)
 {
     clnorm_device *device = test_opencl_device(_i);
-    clnorm_plan *plan = test_plan(device, &shape, -1);
+    clnorm_plan *plan = plan_of_all_calls(device, &shape);
     for (int out_of_order = 0; out_of_order < 1 + is_out_of_order(clnorm_device_cl_id(device)); out_of_order++) {
         for (const struct call *call = calls; call->name; call++) {
             cl_int error;
@@ -214,7 +214,7 @@ END_TEST
 START_TEST(no_samples_behind_an_unset_event)
 {
     clnorm_device *device = test_opencl_device(_i);
-    clnorm_plan *plan = test_plan(device, &shape, -1);
+    clnorm_plan *plan = plan_of_all_calls(device, &shape);
     for (int out_of_order = 0; out_of_order < 1 + is_out_of_order(clnorm_device_cl_id(device)); out_of_order++) {
         for (const struct call *call = calls; call->name; call++) {
             static const int64_t none = 0;
@@ -471,6 +471,66 @@ START_TEST(found_on_an_own_queue)
 }
 END_TEST
 
+/* Virtual batches on queues of both orders, behind an event that has not happened: nothing is done before it, the event out comes
+ * after all of them, and the bits are those of the device's own queue. */
+START_TEST(virtual_batches)
+{
+    clnorm_device *device = test_opencl_device(_i);
+    const size_t count = shape_elements(&shape, shape.n), c = (size_t)shape.c;
+    clnorm_desc desc = shape_desc(&shape);
+    desc.virtual_batch = 1;
+    clnorm_plan *plan = test_plan_of(device, &desc);
+    const struct array x = array_new(device, count, random_floats(1, count, 1, 2));
+    const float *want_y = NULL, *want_mean = NULL, *want_dx = NULL, *want_dweight = NULL;
+    for (int way = 0; way < 2 + is_out_of_order(clnorm_device_cl_id(device)); way++) {
+        const struct array y = array_new(device, count, NULL), dx = array_new(device, count, NULL),
+                           dweight = array_new(device, c, NULL), mean = array_new(device, c, random_floats(2, c, 1, 0)),
+                           var = array_new(device, c, random_floats(3, c, 0.1f, 1)),
+                           state = array_bytes(device, clnorm_plan_state_bytes(plan));
+        cl_command_queue queue = way ? new_queue(device, way == 2) : NULL;
+        cl_int error;
+        cl_event gate = clCreateUserEvent(clnorm_device_cl_context(device), &error), done[2] = {NULL, NULL};
+        cl_ok(error, "clCreateUserEvent");
+        const clnorm_cl_stream first = {queue, 1, &gate, &done[0]}, second = {queue, 1, &done[0], &done[1]};
+        clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
+        f.x = x.buffer;
+        f.y = y.buffer;
+        f.state = state.buffer;
+        f.running_mean = mean.buffer;
+        f.running_var = var.buffer;
+        clnorm_backward_args b = CLNORM_BACKWARD_ARGS_INIT;
+        b.x = b.dy = x.buffer;
+        b.state = state.buffer;
+        b.dx = dx.buffer;
+        b.dweight = dweight.buffer;
+        f.stream = way ? &first : NULL;
+        expect_status(clnorm_forward(plan, &f), CLNORM_OK, "forward");
+        b.stream = way ? &second : NULL;
+        expect_status(clnorm_backward(plan, &b), CLNORM_OK, "backward");
+        if (way) {
+            ck_assert(done[0] != NULL && done[1] != NULL);
+            cl_ok(clFlush(queue), "clFlush");
+            expect(status_of(done[0]) > CL_COMPLETE, "completed before its wait list");
+            expect(untouched(array_get(&y), count), "y was written before the event");
+            cl_ok(clSetUserEventStatus(gate, CL_COMPLETE), "clSetUserEventStatus");
+            wait_and_release(done[1]);
+            wait_and_release(done[0]);
+            cl_ok(clReleaseCommandQueue(queue), "clReleaseCommandQueue");
+        } else {
+            want_y = array_get(&y);
+            want_mean = array_get(&mean);
+            want_dx = array_get(&dx);
+            want_dweight = array_get(&dweight);
+        }
+        cl_ok(clReleaseEvent(gate), "clReleaseEvent");
+        expect_same(array_get(&y), want_y, count, "y");
+        expect_same(array_get(&mean), want_mean, c, "running_mean");
+        expect_same(array_get(&dx), want_dx, count, "dx");
+        expect_same(array_get(&dweight), want_dweight, c, "dweight");
+    }
+}
+END_TEST
+
 /* A wait list of any length. */
 START_TEST(many_events)
 {
@@ -521,7 +581,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("interop");
-    TCase *tcase = add_case(suite, "interop", 120);
+    TCase *tcase = add_case(suite, "interop", 300);
     add_opencl_device_test(tcase, own_queues);
     add_opencl_device_test(tcase, own_context);
     add_opencl_device_test(tcase, open_cl_errors);
@@ -535,5 +595,6 @@ int main(void)
     add_opencl_device_test(tcase, destroyed_in_flight);
     add_opencl_device_test(tcase, found_on_an_own_queue);
     add_opencl_device_test(tcase, many_events);
+    add_opencl_device_test(tcase, virtual_batches);
     return run_suites(&suite, 1);
 }

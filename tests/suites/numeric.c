@@ -56,6 +56,7 @@ static void run_batch(unsigned modes, int i)
 #define FORWARD_MODES  (MODE(TRAIN) | MODE(STEPS_FORWARD))
 #define INFER_MODES    MODE(INFER)
 #define BACKWARD_MODES (MODE(BACKWARD) | MODE(FROZEN) | MODE(GIVEN) | MODE(STEPS_BACKWARD))
+#define DOUBLE_MODES   (MODE(DOUBLE) | MODE(DOUBLE_FROZEN) | MODE(DOUBLE_GIVEN))
 
 START_TEST(forward)
 {
@@ -72,6 +73,12 @@ END_TEST
 START_TEST(backward)
 {
     run_batch(BACKWARD_MODES, _i);
+}
+END_TEST
+
+START_TEST(double_backward)
+{
+    run_batch(DOUBLE_MODES, _i);
 }
 END_TEST
 
@@ -110,7 +117,7 @@ END_TEST
 /* Every mode has its test above. */
 START_TEST(no_mode_is_left_out)
 {
-    ck_assert_uint_eq(FORWARD_MODES | INFER_MODES | BACKWARD_MODES, (1u << CASE_MODES) - 1);
+    ck_assert_uint_eq(FORWARD_MODES | INFER_MODES | BACKWARD_MODES | DOUBLE_MODES, (1u << CASE_MODES) - 1);
     for (int mode = 0; mode < CASE_MODES; mode++)
         ck_assert_uint_gt(select_cases(wanted_suite(), 1u << mode, NULL), 0);
 }
@@ -119,12 +126,13 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("numeric");
-    TCase *tcase = add_case(suite, "cases", 300);
+    TCase *tcase = add_case(suite, "cases", 1000);
     tcase_add_test(tcase, no_mode_is_left_out);
     if (strcmp(device_name(0), "cpu") == 0)
         tcase_add_test(tcase, instruction_set);
     tcase_add_loop_test(tcase, forward, 0, batches(FORWARD_MODES) * device_count());
     tcase_add_loop_test(tcase, infer, 0, batches(INFER_MODES) * device_count());
     tcase_add_loop_test(tcase, backward, 0, batches(BACKWARD_MODES) * device_count());
+    tcase_add_loop_test(tcase, double_backward, 0, batches(DOUBLE_MODES) * device_count());
     return run_suites(&suite, 1);
 }

@@ -47,7 +47,7 @@ START_TEST(every_pair)
     clnorm_device *device = test_device(_i);
     clnorm_buffer_kind kinds[2];
     stage_kinds(device, kinds);
-    clnorm_plan *plan = test_plan(device, &small, -1);
+    clnorm_plan *plan = plan_of_all_calls(device, &small);
     for (const struct call *call = calls; call->name; call++) {
         for (int kind = 0; kind < 2; kind++) {
             struct stage *stage = stage_new(device, plan, &small, call, kinds[kind]);

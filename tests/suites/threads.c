@@ -1,6 +1,7 @@
 /* Two threads on one device, a plan each; errors are each thread's own. ThreadSanitizer watches in its build. */
 #include "layer.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +108,83 @@ START_TEST(building_at_once)
 }
 END_TEST
 
+/* ---- types and fusions ------------------------------------------------------------------------------------------- */
+
+/* f16, ReLU and a residual of plans that the CPU cuts in many tasks, two threads with a plan each. */
+static const struct fused_problem {
+    clnorm_norm norm;
+    clnorm_layout layout;
+} fused[] = {{CLNORM_BATCH, CLNORM_NCS}, {CLNORM_BATCH, CLNORM_NSC}, {CLNORM_LAYER, CLNORM_NSC}};
+enum { FUSED = sizeof fused / sizeof *fused, FUSED_N = 6, FUSED_C = 40, FUSED_S = 700, FUSED_ROUNDS = 4 };
+
+struct fused_work {
+    clnorm_plan *plan;
+    clnorm_forward_args forward;
+    clnorm_backward_args backward;
+    struct array y, dx, dz, dweight;
+    clnorm_status status;
+};
+
+static clnorm_status fused_round(const struct fused_work *work)
+{
+    clnorm_status status = clnorm_forward(work->plan, &work->forward);
+    return status == CLNORM_OK ? clnorm_backward(work->plan, &work->backward) : status;
+}
+
+static void *run_fused(void *argument)
+{
+    struct fused_work *work = argument;
+    for (int round = 0; round < FUSED_ROUNDS && work->status == CLNORM_OK; round++)
+        work->status = fused_round(work);
+    return NULL;
+}
+
+/* An array of f16 numbers of either sign, from 1/4 to 2. */
+static struct array halves(clnorm_device *device, uint64_t seed, size_t count)
+{
+    const float *random = random_floats(seed, count, 1, 0);
+    const size_t words = (count + 1) / 2;
+    float *packed = scratch_floats(words);
+    uint16_t *bits = (void *)packed;
+    for (size_t i = 0; i < count; i++)
+        bits[i] = (uint16_t)((random[i] < 0 ? 0x8000u : 0u) | 0x3400u |
+                             ((unsigned)(fabsf(random[i]) * 1048576.0f) & 0x0fffu));
+    return array_new(device, words, packed);
+}
+
+static struct fused_work fused_work_new(clnorm_device *device, const struct fused_problem *p, uint64_t seed)
+{
+    static const clnorm_forward_args forward = CLNORM_FORWARD_ARGS_INIT;
+    static const clnorm_backward_args backward = CLNORM_BACKWARD_ARGS_INIT;
+    const size_t count = (size_t)FUSED_N * FUSED_C * FUSED_S;
+    clnorm_desc desc = CLNORM_DESC_INIT;
+    struct fused_work work = {.forward = forward, .backward = backward, .status = CLNORM_OK};
+    desc.norm = p->norm;
+    desc.layout = p->layout;
+    desc.n = FUSED_N;
+    desc.c = FUSED_C;
+    desc.spatial_dims = 1;
+    desc.spatial[0] = FUSED_S;
+    desc.normalized_dims = p->norm == CLNORM_LAYER;
+    desc.dtype = desc.y_dtype = CLNORM_F16;
+    desc.activation = CLNORM_RELU;
+    desc.residual = CLNORM_RESIDUAL_AFTER;
+    work.plan = test_plan_of(device, &desc);
+    work.y = array_new(device, count / 2, NULL);
+    work.dx = array_new(device, count / 2, NULL);
+    work.dz = array_new(device, count / 2, NULL);
+    work.dweight = array_new(device, FUSED_C, NULL);
+    work.forward.x = work.backward.x = halves(device, seed, count).buffer;
+    work.forward.z = work.backward.z = halves(device, seed + 1, count).buffer;
+    work.backward.dy = halves(device, seed + 2, count).buffer;
+    work.forward.y = work.y.buffer;
+    work.forward.state = work.backward.state = array_bytes(device, clnorm_plan_state_bytes(work.plan)).buffer;
+    work.backward.dx = work.dx.buffer;
+    work.backward.dz = work.dz.buffer;
+    work.backward.dweight = work.dweight.buffer;
+    return work;
+}
+
 /* ---- the CPU's own threads --------------------------------------------------------------------------------------- */
 
 #if !defined(__SANITIZE_THREAD__) /* which sees neither pthreadpool's synchronization nor threads made after a fork */
@@ -129,7 +207,27 @@ static bool norm_on(clnorm_norm norm, const struct shape *shape, clnorm_desc *de
     return norm != CLNORM_INSTANCE || shape->dims > 0;
 }
 
-/* The outputs of forward and backward of every norm on all those shapes, hashed. */
+static uint64_t hash_array(uint64_t hash, const struct array *array)
+{
+    const unsigned char *bytes = (const unsigned char *)array_get(array);
+    for (size_t i = 0; i < array->count * sizeof(float); i++)
+        hash = (hash ^ bytes[i]) * 1099511628211u;
+    return hash;
+}
+
+static uint64_t hash_of_fused(clnorm_device *device, uint64_t hash)
+{
+    for (int i = 0; i < FUSED; i++) {
+        const struct fused_work work = fused_work_new(device, &fused[i], 5);
+        expect_status(fused_round(&work), CLNORM_OK, "fused");
+        const struct array *outputs[] = {&work.y, &work.dx, &work.dz, &work.dweight};
+        for (size_t k = 0; k < sizeof outputs / sizeof *outputs; k++)
+            hash = hash_array(hash, outputs[k]);
+    }
+    return hash;
+}
+
+/* The outputs of forward and backward of every norm on all those shapes, and of the fused ones, hashed. */
 static uint64_t hash_of_results(clnorm_device *device)
 {
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
@@ -145,14 +243,11 @@ static uint64_t hash_of_results(clnorm_device *device)
         const struct array *outputs[] = {&l->y,    &l->dx,           &l->dweight,    &l->dbias,
                                          &l->rstd, &l->running_mean, &l->running_var};
         for (size_t k = 0; k < sizeof outputs / sizeof *outputs; k++) {
-            if (!outputs[k]->count) /* the norm has it not */
-                continue;
-            const unsigned char *bytes = (const unsigned char *)array_get(outputs[k]);
-            for (size_t i = 0; i < outputs[k]->count * sizeof(float); i++)
-                hash = (hash ^ bytes[i]) * 1099511628211u;
+            if (outputs[k]->count) /* else the norm has it not */
+                hash = hash_array(hash, outputs[k]);
         }
     }
-    return hash;
+    return hash_of_fused(device, hash);
 }
 
 /* Runs in a process of its own, with a device of its own or with the parent's. */
@@ -199,6 +294,36 @@ END_TEST
 
 #endif
 
+START_TEST(fused_plan_each)
+{
+    const struct fused_problem *p = &fused[_i % FUSED];
+    clnorm_device *device = test_device(_i / FUSED);
+    struct fused_work work[THREADS];
+    float *alone[THREADS][4];
+    pthread_t threads[THREADS];
+    for (int k = 0; k < THREADS; k++) {
+        work[k] = fused_work_new(device, p, 100 + 10 * (uint64_t)k);
+        expect_status(fused_round(&work[k]), CLNORM_OK, "alone");
+        const struct array *outputs[] = {&work[k].y, &work[k].dx, &work[k].dz, &work[k].dweight};
+        for (int o = 0; o < 4; o++) {
+            alone[k][o] = array_get(outputs[o]);
+            expect(!untouched(alone[k][o], outputs[o]->count), "output %d was not written", o);
+        }
+    }
+    for (int k = 0; k < THREADS; k++)
+        ck_assert_int_eq(pthread_create(&threads[k], NULL, run_fused, &work[k]), 0);
+    for (int k = 0; k < THREADS; k++)
+        ck_assert_int_eq(pthread_join(threads[k], NULL), 0);
+    for (int k = 0; k < THREADS; k++) {
+        const struct array *outputs[] = {&work[k].y, &work[k].dx, &work[k].dz, &work[k].dweight};
+        ck_assert_int_eq(work[k].status, CLNORM_OK);
+        for (int o = 0; o < 4; o++)
+            expect(memcmp(array_get(outputs[o]), alone[k][o], outputs[o]->count * sizeof(float)) == 0,
+                   "thread %d: other bits in output %d", k, o);
+    }
+}
+END_TEST
+
 /* The first plans of a fresh device are made by two threads at once: each program is built once. */
 static void *make_plan(void *argument)
 {
@@ -243,6 +368,7 @@ int main(void)
     add_device_test(tcase, a_plan_each);
     add_device_test(tcase, building_at_once);
     add_device_test(tcase, first_plans_at_once);
+    tcase_add_loop_test(tcase, fused_plan_each, 0, FUSED * device_count());
 #if !defined(__SANITIZE_THREAD__)
     if (strcmp(device_name(0), "cpu") == 0) {
         tcase_add_test(tcase, any_number_of_threads);

@@ -30,7 +30,7 @@ def clnorm(*arguments, **options):
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        timeout=300,
+        timeout=900,
         check=False,
         **options,
     )

@@ -74,6 +74,72 @@ class Explain(support.ToolTest):
                         self.assertEqual((moved[0] % (8 if call == "backward" else 4), moved[1]), (0, 4))
                     self.assertRegex(text, rf"\nworkspace: [1-9]\d* bytes; state for backward: {12 * groups} bytes\n$")
 
+    def test_virtual_batches(self):
+        """Forward and backward are those of a plan of one batch; inference that of a plan without."""
+        for device in support.devices():
+            for layout, shape, one in (("nc", "645x512", "64x512"), ("ncs", "21x16x14x14", "2x16x14x14")):
+                with self.subTest(device=device, layout=layout):
+                    batch = one.split("x", maxsplit=1)[0]
+                    text, calls = self.explained(device, layout, shape, "--virtual-batch", batch)
+                    self.assertIn(f"virtual batches: 11 of up to {batch} samples", text)
+                    _, of_one = self.explained(device, layout, one)
+                    _, of_all = self.explained(device, layout, shape)
+                    for call in calls:
+                        self.assertEqual(calls[call], (of_all if call == "infer" else of_one)[call])
+                    channels = int(one.split("x")[1])
+                    self.assertIn(f"; state for backward: {11 * 3 * 4 * channels} bytes\n", text)
+                    text, _ = self.explained(device, layout, shape, "--virtual-batch", "1000")
+                    self.assertNotIn("virtual", text)
+
+    def test_types_and_residuals(self):
+        """Bytes an element by the contract: z once in forward; in backward it is read with x and dy where the activation is
+        worked out again, and dz is written."""
+        size = {"f32": 4, "f16": 2, "bf16": 2}
+        for device in support.devices():
+            for x_type, y_type, act, residual in (
+                ("f16", "f16", "none", "none"),
+                ("f32", "f32", "none", "after"),
+                ("bf16", "f16", "relu", "after"),
+                ("bf16", "bf16", "silu", "before"),
+            ):  # all of them forms of the table of cases, whose programs other tests need too
+                for shape in ("64x512", "8192x8192"):
+                    with self.subTest(device=device, types=(x_type, y_type), act=act, residual=residual, shape=shape):
+                        more = ("--dtype", x_type, "--y-dtype", y_type, "--act", act, "--residual", residual, "--norm", "rms")
+                        _, calls = self.explained(device, "nc", shape, *more, calls=("forward", "backward"))
+                        x, y, after = size[x_type], size[y_type], residual == "after"
+                        for call, (variant, launches, moved) in calls.items():
+                            times = {"fused": 1, "split": 2}[variant]
+                            if call == "forward":
+                                before = residual == "before"
+                                want = [times * x + (after or before) * x, y + before * x]
+                            else:
+                                # OpenCL has a pass of its own for the weights' gradients, where they are not gathered on the way.
+                                times += "columns_backward_weights" in launches
+                                want = [times * (x + y + (after and act != "none") * x), x + after * x]
+                            self.assertEqual(moved[:2], want, call)
+
+    def test_backward_of_backward_and_from_y(self):
+        for device in support.devices():
+            for layout, shape, norm in (("nc", "640x512", "layer"), ("ncs", "8x16x14x14", "batch")):
+                with self.subTest(device=device, norm=norm):
+                    arguments = ["--layout", layout, "--shape", shape, "--norm", norm, "--device", device]
+                    result = self.clnorm("explain", *arguments, "--double-backward")
+                    self.assertEqual((result.returncode, result.stderr), (0, ""))
+                    text = result.stdout[result.stdout.index("\ndouble backward: ") :]
+                    self.assertRegex(text, r"\n  tensors: x, dy and v_dx read .*, g_x and g_dy written once\n")
+                    # Rows that stay in a core's cache are read again from there; on OpenCL for layer norm's g_weight a third time.
+                    moved = ("24", "8", "0")
+                    if norm == "layer":
+                        moved = ("12", "8", "12") if device == "cpu" else ("36", "8", "0")
+                    self.assertEqual(BYTES.findall(text), [moved])
+                    result = self.clnorm("explain", *arguments, "--from-y")
+                    self.assertEqual((result.returncode, result.stderr), (0, ""))
+                    self.assertRegex(result.stdout, r"\nbackward: .*\n(?:  .*\n)*?  tensors: y and dy read ")
+        self.assert_refused(
+            ["explain", "--layout", "nc", "--shape", "4x4", "--norm", "rms", "--double-backward"],
+            "desc.double_backward is 1 but must be 0 for a norm",
+        )
+
     def test_why_not_fused(self):
         """Two long channels fit no cache that a work-group or a core has."""
         for device in support.devices():

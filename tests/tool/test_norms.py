@@ -138,6 +138,45 @@ class Norms(support.ToolTest):
                 want = 0.75 * old + 0.25 * batch
                 self.assert_within(got[name], want, U * (0.25 * tolerance + roundings), name)
 
+    def test_virtual_batches(self):
+        """Of batch norm: each like a run on its samples alone; sums and running statistics over all of them."""
+        for device, p in self.problems(5, ["batch"] * 3):
+            batch = int(np.random.default_rng(p.n).integers(1, p.n + 2))
+            firsts = range(0, p.n, batch)
+            slices = [slice(first, first + batch) for first in firsts]
+            norms = [Norm("batch", p.layout, len(p.x[s]), p.c, p.norm.s) for s in slices]
+            weight, bias = (norms[0].weight(v.astype(WIDE)) for v in (p.weight, p.bias))
+            xs, dys = ([n.tensor(v[s].reshape(-1).astype(WIDE)) for n, s in zip(norms, slices)] for v in (p.x, p.dy))
+            statistics = [n.statistics(x) for n, x in zip(norms, xs)]
+            running = {"running_mean": p.running_mean.astype(WIDE), "running_var": p.running_var.astype(WIDE)}
+            files = p.files(self, "x", "weight", "bias", *running)
+            got = self.run_norm(mode="train", momentum=0.25, virtual_batch=batch, device=device, **files)
+            self.assertEqual(got["mean"].shape, (len(norms), p.c))
+            for name, old in running.items():
+                size = np.abs(old)
+                for mean, var in statistics:
+                    new = (mean if name == "running_mean" else var).reshape(-1)
+                    size = np.maximum(size, np.abs(new) + 16 * np.sqrt(var.reshape(-1)) + 32 * var.reshape(-1))
+                    old = 0.75 * old + 0.25 * new
+                self.assert_within(got[name], old, 4 * len(norms) * U * size, name)
+            del files["bias"], files["running_mean"], files["running_var"]
+            files["dy"] = self.save("dy.npy", p.dy)
+            gradients = self.run_norm(mode="backward", virtual_batch=batch, device=device, **files)
+            wanted = []
+            for k, (n, s, x, dy, (mean, var)) in enumerate(zip(norms, slices, xs, dys, statistics)):
+                flat = lambda v, n=n, s=s: n.flat(np.broadcast_to(v, n.shape)).reshape(p.x[s].shape)
+                xhat = (x - mean) * p.rstd(var)
+                most = lambda v, n=n: np.broadcast_to(np.abs(v), n.shape).max(n.axes, keepdims=True)
+                y = xhat * weight + bias
+                self.assert_within(got["y"][s], flat(y), flat(U * (17 * most(weight) * most(xhat) + most(y))), "y")
+                self.assert_within(got["var"][k], var.reshape(-1), 32 * U * var.reshape(-1), "var")
+                values, sizes = n.gradients(x, dy, weight, mean, p.rstd(var), False)
+                self.assert_within(gradients["dx"][s], flat(values[0]), flat(32 * U * sizes[0]), "dx")
+                wanted.append((values[1:], sizes[1:]))
+            for i, name in enumerate(("dweight", "dbias")):
+                want, size = (sum(both[of][i] for both in wanted) for of in (0, 1))
+                self.assert_within(gradients[name], want, (15 + len(norms)) * U * size, name)
+
     def test_large_mean_and_constant_rows(self):
         rng = np.random.default_rng(4)
         x = (1e6 + 1e-1 * rng.normal(size=(9, 700))).astype(np.float32)

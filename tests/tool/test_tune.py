@@ -1,56 +1,16 @@
-"""clnorm tune: what it finds is saved and taken by later runs; nothing else is touched. On PoCL where something is measured."""
+"""clnorm tune: its options, what it saves and forgets, and that nothing else is touched."""
 
-import json
 import os
 import re
 
 import support
+from saved_rows import OPENCL_DEVICES, SavedRows
 
-OPENCL_DEVICES = [device for device in support.devices() if device != "cpu"]
 NUMBERS = re.compile(r"\d+")
 
 
-class Tune(support.ToolTest):
-    """With a folder of its own for saved rows, and no CLNORM_TUNING."""
-
-    def setUp(self):
-        super().setUp()
-        self.home = self.path("home")
-        os.mkdir(self.home)
-        self.environment = {key: value for key, value in os.environ.items() if key != "CLNORM_TUNING"}
-        self.environment["XDG_DATA_HOME"] = self.home
-
-    def clnorm(self, *arguments, **options):
-        return super().clnorm(*arguments, **{"env": self.environment, **options})
-
-    def succeed(self, *arguments, **options):
-        result = self.clnorm(*arguments, **options)
-        self.assertEqual((result.returncode, result.stderr), (0, ""), arguments)
-        return result.stdout
-
-    def listed(self, name):
-        """What clnorm devices has of a device."""
-        for device in json.loads(self.succeed("devices", "--json")):
-            if name.lower() in f"{device['name']} {device['platform']}".lower():
-                return device
-        return self.fail(f"no device '{name}'")
-
-    def saved_file(self, name):
-        """Where the device's row is saved, as told where that is impossible."""
-        environment = dict(self.environment, XDG_DATA_HOME=os.devnull)
-        result = self.clnorm("tune", "--device", name, env=environment)
-        self.assertEqual((result.returncode, result.stdout), (1, ""), result.stderr)
-        self.assertRegex(result.stderr, r"^clnorm tune: a row could not be saved: .* cannot be written: Not a directory ")
-        path = re.search(re.escape(os.devnull) + r"(/clnorm/tuning/\S+\.txt)", result.stderr)
-        return self.home + path[1]
-
-    def save(self, name, row):
-        device, path = self.listed(name), self.saved_file(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as stream:
-            stream.write(f"clnorm-tuning 1\nplatform {device['platform']}\ndevice {device['name']}\ndriver 1\nrow {row}\n")
-        self.assertEqual(self.listed(name)["tuning"], row)
-        return path
+class Tune(SavedRows):
+    """Nothing here depends on what is measured."""
 
     def test_wrong_usage(self):
         for options, pattern in (
@@ -107,32 +67,6 @@ class Tune(support.ToolTest):
                 self.assertRegex(text, r"\ntried        \d+ rows")
                 self.assertRegex(text, r"\nnot saved    (for --dry-run|nothing is better by more than the margin)\n$")
                 self.assertEqual(os.listdir(self.home), [])
-
-    def test_found_row_is_taken(self):
-        """From a row that fuses nothing and has one work-group a compute unit."""
-        for name in OPENCL_DEVICES:
-            if name != "Portable Computing Language":
-                continue
-            slow = re.sub(r"fused \d+ waves \d+$", "fused 0 waves 1", self.listed(name)["tuning"])
-            path = self.save(name, slow)
-            for _ in range(3):  # on a busy machine the margin may be too large for any gain
-                text = self.succeed("tune", "--device", name, "--quick", "--seconds", "15")
-                self.assertIn(f"\nin force     {slow}\nfrom         tuned, {path}\n", text)
-                if "\nsaved for " in text:
-                    break
-                self.assertTrue(text.endswith("\nnot saved    nothing is better by more than the margin\n"), text)
-                self.assertEqual(self.listed(name)["tuning"], slow)
-            found = re.search(r"^row found    (.*)$", text, flags=re.M)[1]
-            self.assertTrue(text.endswith(f"\nin force     {found}\nfrom         tuned, {path}\n"), text)
-            self.assertNotEqual(found, slow)
-            self.assertRegex(found, re.escape(slow[: slow.index("fused")]) + r"fused \d+ waves \d+$")
-            ratio = float(re.search(r"^it takes     ([\d.]+) of the time", text, flags=re.M)[1])
-            margin = float(re.search(r"^margin       ([\d.]+) %$", text, flags=re.M)[1])
-            self.assertLess(ratio, 1 - margin / 100 + 1e-3)
-            self.assertEqual((self.listed(name)["tuning"], self.listed(name)["tuning_source"]), (found, "tuned, " + path))
-            self.assertIn("launch shape from: tuned, ", self.succeed("explain", "--device", name, "--layout", "nc", "--shape", "64x64"))
-            with open(path, encoding="utf-8") as stream:
-                self.assertIn(f"\nrow {found}\n", stream.read())
 
     def test_rows_that_are_ignored_stay(self):
         """A file that is no row is not touched until there is a better one."""

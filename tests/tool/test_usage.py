@@ -159,6 +159,9 @@ class WrongUsage(support.ToolTest):
         self.refuse_run("--groups is given; .* this is layer norm", norm="layer", groups=2)
         self.refuse_run(f"--normalized-dims is given; {dims} group norm", norm="group", groups=2, normalized_dims=1)
         self.refuse_run(f"--normalized-dims is given; {dims} batch norm", normalized_dims=1)
+        batch = "--virtual-batch is given; it goes with batch norm alone, and this is"
+        self.refuse_run(f"{batch} instance norm", norm="instance", layout="ncs", x="x3.npy", virtual_batch=2)
+        self.refuse_run(f"{batch} layer norm", norm="layer", virtual_batch=2)
         self.refuse_run("--groups is 3 and must be a divisor of the 4 channels", norm="group", groups=3)
         self.refuse_run("--normalized-dims is 2 and must be from 1 to 1", norm="layer", normalized_dims=2)
         self.refuse_run(
@@ -167,6 +170,7 @@ class WrongUsage(support.ToolTest):
         for text in ("0", "-1", "1.5", "", " 1", "x", "99999999999999999999"):
             self.refuse_run("--groups is '.*'; it must be a whole number from 1", norm="group", groups=text)
             self.refuse_run("--normalized-dims is '.*'; it must be a whole number", norm="rms", normalized_dims=text)
+            self.refuse_run("--virtual-batch is '.*'; it must be a whole number from 1", virtual_batch=text)
         running = {"running_mean": "four.npy", "running_var": "four.npy"}
         for norm in ("layer", "rms"):
             self.refuse_run("running statistics are given; batch and instance norm alone", norm=norm, **running)

@@ -1,6 +1,7 @@
 /* clnorm bench: every mode of every shape against the limit of this machine's memory. */
 #include "bench_check.h"
 #include "commands.h"
+#include "fusion_options.h"
 #include "norm_options.h"
 #include "report.h"
 
@@ -18,7 +19,8 @@ extern const char bench_quick_shapes[]; /* bench/shapes/quick.txt */
 struct options {
     char *device, *shapes, *mode, *json;
     struct norm_typed norm;
-    int repeat, warm;
+    struct fusion_typed fusion; /* dtype, act and residual of it */
+    int repeat, warm, unfused, from_y;
 };
 
 struct run {
@@ -41,6 +43,7 @@ static void free_run(struct run *run)
     free(run->options.mode);
     free(run->options.json);
     norm_typed_free(&run->options.norm);
+    fusion_typed_free(&run->options.fusion);
 }
 
 static int read_options(struct run *run, int argc, const char **argv)
@@ -51,6 +54,14 @@ static int read_options(struct run *run, int argc, const char **argv)
         {"shapes", 0, POPT_ARG_STRING, &o->shapes, 0,
          "cases, a line each: NAME LAYOUT NxC[xSPATIAL...] [norm=NORM ...] (a few built in)", "FILE"},
         NORM_OPTIONS(&o->norm, "batch, layer, group, instance or rms, of all cases (if not given, what the cases say)"),
+        {"dtype", 0, POPT_ARG_STRING, &o->fusion.dtype, 0, "type of x and y: f32 (the default), f16 or bf16", "TYPE"},
+        {"act", 0, POPT_ARG_STRING, &o->fusion.act, 0,
+         "activation: none (the default), relu, leaky, gelu or silu; backward works it out again", "NAME"},
+        {"residual", 0, POPT_ARG_STRING, &o->fusion.residual, 0,
+         "none (the default) or after: adds a tensor after the norm, forward alone", "PLACE"},
+        {"unfused", 0, POPT_ARG_NONE, &o->unfused, 0, "the same without --act and --residual too, and how they compare",
+         NULL},
+        {"from-y", 0, POPT_ARG_NONE, &o->from_y, 0, "backward has y in place of x; with --mode backward alone", NULL},
         {"mode", 0, POPT_ARG_STRING, &o->mode, 0, "only train, infer or backward (all three if not given)", "M"},
         {"json", 0, POPT_ARG_STRING, &o->json, 0, "write the figures as JSON too", "FILE"},
         {"repeat", 0, POPT_ARG_INT, &o->repeat, 0, "rounds of limit and case (8 to 40 in about 1.5 s if not given)",
@@ -84,10 +95,33 @@ static int read_shapes(struct run *run)
     if (ok && norm_typed_any(&run->options.norm)) {
         if (!norm_typed_parse(&run->options.norm, run->self, &norm))
             return CLI_USAGE;
-        ok = bench_shapes_set_norm(&run->shapes, &norm, NORM_GROUPS_OPTION, NORM_DIMS_OPTION, error);
+        ok = bench_shapes_set_norm(&run->shapes, &norm, &norm_option_words, error);
     }
     if (!ok)
         return cli_error(run->self, "%s", error);
+    struct fusion fusion;
+    if (!fusion_typed_parse(&run->options.fusion, run->self, &fusion))
+        return CLI_USAGE;
+    for (size_t i = 0; i < run->shapes.count; i++) {
+        run->shapes.list[i].dtype = fusion.dtype;
+        run->shapes.list[i].activation = fusion.activation;
+        run->shapes.list[i].residual = fusion.residual;
+        run->shapes.list[i].from_y = run->options.from_y;
+    }
+    if (run->options.from_y && !(run->options.mode && run->modes[BENCH_BACKWARD]))
+        return cli_error(run->self, "--from-y is given; it goes with --mode backward alone");
+    if (run->options.from_y && fusion.activation != CLNORM_NO_ACTIVATION && fusion.activation != CLNORM_LEAKY_RELU)
+        return cli_error(run->self, "--from-y is given; it goes with no activation and with --act leaky");
+    if (fusion.residual == CLNORM_RESIDUAL_BEFORE)
+        return cli_error(run->self, "--residual is 'before'; it must be none or after");
+    if (fusion.residual != CLNORM_NO_RESIDUAL && run->options.mode && run->modes[BENCH_BACKWARD])
+        return cli_error(run->self, "--mode is \"backward\"; with --residual it must be train or infer");
+    if (run->options.unfused && !fusion.activation && !fusion.residual)
+        return cli_error(run->self, "--unfused is given; it goes with --act or --residual");
+    if (run->options.unfused && !bench_shapes_add_unfused(&run->shapes, error)) {
+        cli_error(run->self, "%s", error);
+        return CLI_FAILED;
+    }
     for (size_t i = 0; i < run->shapes.count; i++) {
         for (int mode = 0; mode < BENCH_MODES; mode++) {
             if (run->modes[mode] && bench_mode_is_of(mode, &run->shapes.list[i]))
@@ -161,7 +195,7 @@ static int measure_case(struct run *run, size_t i, struct bench_case *c)
         if (modes[mode] && !bench_check(c, mode, &checked[mode], error))
             return case_failed(run, i, error);
     }
-    if (run->modes[BENCH_BACKWARD] && !bench_case_spread_state(c))
+    if (modes[BENCH_BACKWARD] && !bench_case_spread_state(c))
         return case_failed(run, i, c->error);
     bench_case_free_inputs(c);
     struct bench_limits *limits = bench_limits_create(&run->machine, c, error);
@@ -199,6 +233,8 @@ static int measure_all(struct run *run)
             return exit_code;
     }
     bench_report_summary(run->results, run->count);
+    if (run->options.unfused)
+        bench_report_fusion(run->results, run->count);
     return CLI_OK;
 }
 

@@ -1,5 +1,6 @@
 #include "case.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,18 +11,21 @@ const char *bench_mode_name(enum bench_mode mode)
     return names[mode];
 }
 
-uint64_t bench_mode_bytes(enum bench_mode mode, uint64_t tensor_bytes)
+uint64_t bench_mode_bytes(enum bench_mode mode, const struct bench_shape *shape)
 {
-    return tensor_bytes * (mode == BENCH_TRAIN ? 3 : mode == BENCH_INFER ? 2 : 5);
+    static const uint64_t tensors[] = {3, 2, 5};
+    return bench_shape_bytes(shape) * (tensors[mode] + (shape->residual != CLNORM_NO_RESIDUAL));
 }
 
-enum bench_stream bench_mode_stream(enum bench_mode mode)
+enum bench_stream bench_mode_stream(enum bench_mode mode, const struct bench_shape *shape)
 {
-    return mode == BENCH_BACKWARD ? BENCH_ADD : BENCH_COPY;
+    return mode == BENCH_BACKWARD || shape->residual != CLNORM_NO_RESIDUAL ? BENCH_ADD : BENCH_COPY;
 }
 
 bool bench_mode_is_of(enum bench_mode mode, const struct bench_shape *shape)
 {
+    if (mode == BENCH_BACKWARD)
+        return shape->residual == CLNORM_NO_RESIDUAL;
     return mode != BENCH_INFER || norm_has_running(shape->norm.norm);
 }
 
@@ -40,23 +44,24 @@ static size_t parameter_stride_of(const struct bench_shape *shape)
 
 size_t bench_set_count(const struct bench_shape *shape, size_t cache_bytes)
 {
-    uint64_t pair = stride_of((size_t)bench_shape_elements(shape)) * 2 * sizeof(float);
+    uint64_t pair = stride_of(bench_shape_words(shape)) * 2 * sizeof(float);
     return (size_t)((uint64_t)cache_bytes * 4 / pair) + 1;
 }
 
 uint64_t bench_case_largest(const struct bench_shape *shape, size_t sets)
 {
-    size_t tensor = stride_of((size_t)bench_shape_elements(shape));
+    size_t tensor = stride_of(bench_shape_words(shape));
     size_t parameters = parameter_stride_of(shape);
     return (uint64_t)sets * (tensor > parameters ? tensor : parameters) * sizeof(float);
 }
 
 uint64_t bench_case_bytes(const struct bench_shape *shape, size_t sets, bool host_streams)
 {
-    uint64_t tensor = stride_of((size_t)bench_shape_elements(shape)) * sizeof(float);
+    uint64_t tensor = stride_of(bench_shape_words(shape)) * sizeof(float);
+    uint64_t whole = (uint64_t)bench_shape_elements(shape) * sizeof(float); /* the host's are f32 */
     uint64_t parameters = parameter_stride_of(shape) * sizeof(float);
     /* Of rows the check takes all, with copies in f32 and in double. */
-    uint64_t check = (norm_is_of_rows(shape->norm.norm) ? 16 : 3) * tensor,
+    uint64_t check = (norm_is_of_rows(shape->norm.norm) ? 16 : 3) * whole,
              limits = host_streams ? sets * 3 * tensor : 0;
     return sets * (3 * tensor + parameters) + (check > limits ? check : limits);
 }
@@ -116,7 +121,7 @@ static bool keep(struct bench_case *c, clnorm_status status)
 }
 
 /* values at the begin of every set. */
-static bool write_sets(struct bench_case *c, clnorm_memory *memory, size_t stride, const float *values, size_t count)
+static bool write_sets(struct bench_case *c, clnorm_memory *memory, size_t stride, const void *values, size_t count)
 {
     void *pointer = NULL;
     if (!keep(c, clnorm_memory_map(memory, 0, c->set_count * stride * sizeof(float), &pointer)))
@@ -124,6 +129,38 @@ static bool write_sets(struct bench_case *c, clnorm_memory *memory, size_t strid
     for (size_t set = 0; set < c->set_count; set++)
         memcpy((float *)pointer + set * stride, values, count * sizeof(float));
     return keep(c, clnorm_memory_unmap(memory));
+}
+
+/* f32 of moderate size to the nearest value of f16: its digits are kept by rounding a number scaled to 2^10 and more. */
+static uint16_t to_f16(float value)
+{
+    int exponent;
+    frexpf(value, &exponent);
+    if (value == 0 || exponent < -13) /* below the normal values, in units of 2^-24 */
+        return (uint16_t)((signbit(value) ? 0x8000 : 0) + (int)nearbyintf(fabsf(value) * 0x1p24f));
+    const int digits = (int)nearbyintf(ldexpf(fabsf(value), 11 - exponent));
+    return (uint16_t)((signbit(value) ? 0x8000 : 0) + ((exponent + 13) << 10) + digits);
+}
+
+static uint16_t to_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* A tensor of the case's type at the begin of every set. */
+static bool write_tensor(struct bench_case *c, clnorm_memory *memory, const float *values)
+{
+    if (c->desc.dtype == CLNORM_F32)
+        return write_sets(c, memory, c->stride, values, c->elements);
+    const size_t words = bench_shape_words(c->shape);
+    uint16_t *narrow = calloc(words, 2 * sizeof *narrow); /* words: of floats */
+    for (size_t i = 0; narrow && i < c->elements; i++)
+        narrow[i] = c->desc.dtype == CLNORM_F16 ? to_f16(values[i]) : to_bf16(values[i]);
+    const bool ok = narrow && write_sets(c, memory, c->stride, narrow, words);
+    free(narrow);
+    return ok;
 }
 
 static bool make_memories(struct bench_case *c)
@@ -139,10 +176,9 @@ static bool make_memories(struct bench_case *c)
     return keep(c, clnorm_memory_create(c->device, bytes, &c->x)) &&
            keep(c, clnorm_memory_create(c->device, bytes, &c->y)) &&
            keep(c, clnorm_memory_create(c->device, bytes, &c->dy)) &&
-           keep(c, clnorm_memory_create(c->device, parameters, &c->parameters)) &&
-           write_sets(c, c->x, c->stride, c->first_x, c->elements) &&
-           write_sets(c, c->dy, c->stride, c->first_dy, c->elements) &&
-           write_sets(c, c->y, c->stride, c->first_dy, c->elements) && /* so that its pages are there */
+           keep(c, clnorm_memory_create(c->device, parameters, &c->parameters)) && write_tensor(c, c->x, c->first_x) &&
+           write_tensor(c, c->dy, c->first_dy) &&
+           write_tensor(c, c->y, c->first_dy) && /* so that its pages are there */
            write_sets(c, c->parameters, c->parameter_stride, c->weight, c->weights * 4);
 }
 
@@ -168,7 +204,7 @@ bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct
     c->status = CLNORM_E_NO_MEMORY;
     snprintf(c->error, sizeof c->error, "out of memory");
     c->set_count = sets;
-    c->stride = stride_of(c->elements);
+    c->stride = stride_of(bench_shape_words(shape));
     c->parameter_stride = parameter_stride_of(shape);
     return make_inputs(c, inputs) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan)) && make_memories(c);
 }
@@ -192,7 +228,7 @@ void bench_case_destroy(struct bench_case *c)
 
 static clnorm_buffer tensor_part(const struct bench_case *c, clnorm_memory *tensor, size_t set)
 {
-    return clnorm_memory_part(tensor, set * c->stride * sizeof(float), c->elements * sizeof(float));
+    return clnorm_memory_part(tensor, set * c->stride * sizeof(float), (size_t)bench_shape_bytes(c->shape));
 }
 
 static clnorm_buffer parameter_part(const struct bench_case *c, size_t set, enum bench_parameter parameter)
@@ -214,6 +250,8 @@ static bool call_train(struct bench_case *c, size_t set)
         args.running_var = parameter_part(c, set, BENCH_RUNNING_VAR);
     }
     args.state = parameter_part(c, set, BENCH_STATE);
+    if (c->desc.residual != CLNORM_NO_RESIDUAL)
+        args.z = tensor_part(c, c->dy, set);
     return keep(c, clnorm_forward(c->plan, &args));
 }
 
@@ -226,19 +264,24 @@ static bool call_infer(struct bench_case *c, size_t set)
     args.bias = parameter_part(c, set, BENCH_BIAS);
     args.running_mean = parameter_part(c, set, BENCH_RUNNING_MEAN);
     args.running_var = parameter_part(c, set, BENCH_RUNNING_VAR);
+    if (c->desc.residual != CLNORM_NO_RESIDUAL)
+        args.z = tensor_part(c, c->dy, set);
     return keep(c, clnorm_infer(c->plan, &args));
 }
 
 static bool call_backward(struct bench_case *c, size_t set)
 {
     clnorm_backward_args args = CLNORM_BACKWARD_ARGS_INIT;
-    args.x = tensor_part(c, c->x, set);
+    *(c->shape->from_y ? &args.dx : &args.x) = tensor_part(c, c->x, set);
     args.dy = tensor_part(c, c->dy, set);
     args.weight = parameter_part(c, set, BENCH_WEIGHT);
     args.state = parameter_part(c, set, BENCH_STATE);
-    args.dx = tensor_part(c, c->y, set);
+    *(c->shape->from_y ? &args.y : &args.dx) = tensor_part(c, c->y, set);
     args.dweight = parameter_part(c, set, BENCH_DWEIGHT);
     args.dbias = parameter_part(c, set, BENCH_DBIAS);
+    if (c->desc.activation != CLNORM_NO_ACTIVATION || c->shape->from_y)
+        args.bias =
+            parameter_part(c, set, BENCH_BIAS); /* t is worked out again, for dx lies where y was; or x̂ from y */
     return keep(c, clnorm_backward(c->plan, &args));
 }
 

@@ -11,17 +11,20 @@ enum bench_mode { BENCH_TRAIN, BENCH_INFER, BENCH_BACKWARD, BENCH_MODES };
 /* "train", "infer", "backward" */
 const char *bench_mode_name(enum bench_mode mode);
 /* Tensor bytes that the contract says a call moves: train reads x twice and writes y, infer reads x and writes y, backward reads x and
- * dy twice and writes dx. */
-uint64_t bench_mode_bytes(enum bench_mode mode, uint64_t tensor_bytes);
-enum bench_stream bench_mode_stream(enum bench_mode mode);
-/* Inference is a call of its own for norms with running statistics alone. */
+ * dy twice and writes dx. A residual is read once more. */
+uint64_t bench_mode_bytes(enum bench_mode mode, const struct bench_shape *shape);
+/* What moves at least as much: a copy, or with a second tensor to be read a sum. */
+enum bench_stream bench_mode_stream(enum bench_mode mode, const struct bench_shape *shape);
+/* Inference is a call of its own for norms with running statistics alone. With a residual there is no backward here: its two results
+ * have no stream to be compared with. */
 bool bench_mode_is_of(enum bench_mode mode, const struct bench_shape *shape);
 
 /* All that a case may hold at a time, on device and host together. */
 #define BENCH_MEMORY_MAX ((uint64_t)4 << 30)
 
 /* The sets lie one after the other in the four memories: set i begins i * stride elements, i * parameter_stride in the parameters,
- * after the first. y is dx too. */
+ * after the first. y is dx too,
+ * and dy in forward the residual. */
 struct bench_case {
     const struct bench_shape *shape;
     clnorm_device *device;

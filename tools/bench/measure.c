@@ -84,7 +84,7 @@ struct bench_limits *bench_limits_create(const struct bench_machine *machine, st
     struct bench_limits *limits = calloc(1, sizeof *limits);
     bool ok = limits != NULL;
     if (ok) {
-        limits->count = c->elements;
+        limits->count = bench_shape_words(c->shape);
         limits->arrays.stride = c->stride;
         for (size_t i = 0; i < 2 * BENCH_LIMITS_MAX; i++)
             bench_samples_clear(&limits->trials[i % 2].contenders[i / 2].samples);
@@ -210,9 +210,9 @@ bool bench_limits_turn(const struct bench_machine *machine, struct bench_case *c
                        enum bench_mode mode, struct bench_rotation *rotation, double *seconds, const char **name,
                        char error[512])
 {
-    struct trial *trial = &limits->trials[bench_mode_stream(mode)];
+    struct trial *trial = &limits->trials[bench_mode_stream(mode, c->shape)];
     size_t before[BENCH_LIMITS_MAX] = {0};
-    make_targets(machine, limits, bench_mode_stream(mode));
+    make_targets(machine, limits, bench_mode_stream(mode, c->shape));
     for (size_t i = 0; i < trial->count; i++)
         before[i] = trial->contenders[i].samples.count;
     if (!sample_limits(trial, rotation)) {
@@ -233,9 +233,9 @@ bool bench_measure(const struct bench_machine *machine, struct bench_case *c, st
                    enum bench_mode mode, struct bench_result *result, char error[512])
 {
     struct runner runner = {c, mode};
-    struct trial *trial = &limits->trials[bench_mode_stream(mode)];
+    struct trial *trial = &limits->trials[bench_mode_stream(mode, c->shape)];
     struct contender own = {.target = {"case", &runner, run_case, machine->opencl ? finish_case : NULL, NULL}};
-    make_targets(machine, limits, bench_mode_stream(mode));
+    make_targets(machine, limits, bench_mode_stream(mode, c->shape));
     bench_samples_clear(&own.samples);
     memset(result, 0, sizeof *result);
     bool ok = take_turns(trial, &own, c->set_count, machine->rounds, &result->rounds);
@@ -249,7 +249,7 @@ bool bench_measure(const struct bench_machine *machine, struct bench_case *c, st
         result->limit_ms = limit->samples.best * 1e3;
         result->ratio = result->best_ms / result->limit_ms;
         snprintf(result->limit_name, sizeof result->limit_name, "%s", limit->target.name);
-        result->bytes = bench_mode_bytes(mode, (uint64_t)c->elements * sizeof(float));
+        result->bytes = bench_mode_bytes(mode, c->shape);
         result->calls = own.calls;
     } else {
         tell_failure(machine, c, error);

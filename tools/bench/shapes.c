@@ -33,6 +33,16 @@ int64_t bench_shape_elements(const struct bench_shape *shape)
     return elements;
 }
 
+uint64_t bench_shape_bytes(const struct bench_shape *shape)
+{
+    return (uint64_t)bench_shape_elements(shape) * (shape->dtype == CLNORM_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+size_t bench_shape_words(const struct bench_shape *shape)
+{
+    return (size_t)((bench_shape_bytes(shape) + sizeof(float) - 1) / sizeof(float));
+}
+
 int64_t bench_shape_weights(const struct bench_shape *shape)
 {
     /* The last dimensions, in the order of the layout: channels-last has C at the end. */
@@ -51,7 +61,8 @@ int64_t bench_shape_groups(const struct bench_shape *shape)
 {
     switch (shape->norm.norm) {
     case CLNORM_BATCH:
-        return shape->size[1];
+        return shape->norm.batch ? (shape->size[0] + shape->norm.batch - 1) / shape->norm.batch * shape->size[1]
+                                 : shape->size[1];
     case CLNORM_GROUP:
         return shape->size[0] * shape->norm.groups;
     case CLNORM_INSTANCE:
@@ -71,6 +82,10 @@ clnorm_desc bench_shape_desc(const struct bench_shape *shape)
     for (int d = 2; d < shape->dims; d++)
         desc.spatial[d - 2] = shape->size[d];
     norm_set_desc(&shape->norm, &desc);
+    desc.dtype = desc.y_dtype = shape->dtype;
+    desc.activation = shape->activation;
+    desc.residual = shape->residual;
+    desc.backward_from_y = shape->from_y;
     return desc;
 }
 
@@ -144,13 +159,17 @@ static bool parse_norm_word(struct place *place, const char *word, struct norm_c
         return parse_count(place, "groups=", word + 7, &norm->groups);
     if (!strncmp(word, "dims=", 5))
         return parse_count(place, "dims=", word + 5, &norm->dims);
-    return REFUSE(place, "a case is NAME LAYOUT SHAPE [norm=NORM] [groups=G] [dims=K], and \"%.40s\" is one too many",
-                  word);
+    if (!strncmp(word, "batch=", 6))
+        return parse_count(place, "batch=", word + 6, &norm->batch);
+    return REFUSE(
+        place, "a case is NAME LAYOUT SHAPE [norm=NORM] [groups=G] [dims=K] [batch=B], and \"%.40s\" is one too many",
+        word);
 }
 
 /* line is cut up by this. */
 static bool parse_case(struct place *place, char *line, struct bench_shape *shape)
 {
+    static const struct norm_words words = {"groups=", "dims=", "batch="};
     char *rest = NULL;
     const char *name = strtok_r(line, spaces, &rest);
     const char *layout = strtok_r(NULL, spaces, &rest);
@@ -167,8 +186,7 @@ static bool parse_case(struct place *place, char *line, struct bench_shape *shap
         if (!parse_norm_word(place, word, &shape->norm))
             return false;
     }
-    return norm_complete(&shape->norm, shape->size[1], shape->dims - 2, "groups=", "dims=", place->text,
-                         sizeof place->text);
+    return norm_complete(&shape->norm, shape->size[1], shape->dims - 2, &words, place->text, sizeof place->text);
 }
 
 static bool append(struct bench_shapes *shapes, const struct bench_shape *shape)
@@ -241,18 +259,36 @@ bool bench_shapes_read(struct bench_shapes *shapes, const char *path, char error
     return ok;
 }
 
-bool bench_shapes_set_norm(struct bench_shapes *shapes, const struct norm_choice *norm, const char *groups_word,
-                           const char *dims_word, char error[512])
+bool bench_shapes_set_norm(struct bench_shapes *shapes, const struct norm_choice *norm, const struct norm_words *words,
+                           char error[512])
 {
     char text[256];
     for (size_t i = 0; i < shapes->count; i++) {
         struct bench_shape *shape = &shapes->list[i];
         shape->norm = *norm;
-        if (!norm_complete(&shape->norm, shape->size[1], shape->dims - 2, groups_word, dims_word, text, sizeof text)) {
+        if (!norm_complete(&shape->norm, shape->size[1], shape->dims - 2, words, text, sizeof text)) {
             snprintf(error, 512, "%s: %s", shape->name, text);
             return false;
         }
     }
+    return true;
+}
+
+bool bench_shapes_add_unfused(struct bench_shapes *shapes, char error[512])
+{
+    struct bench_shape *grown = realloc(shapes->list, shapes->count * 2 * sizeof *grown);
+    if (!grown) {
+        snprintf(error, 512, "out of memory");
+        return false;
+    }
+    for (size_t i = shapes->count; i-- > 0;) { /* from the end, for they lie where the pairs go */
+        grown[2 * i + 1] = grown[i];
+        grown[2 * i] = grown[2 * i + 1];
+        grown[2 * i].activation = CLNORM_NO_ACTIVATION;
+        grown[2 * i].residual = CLNORM_NO_RESIDUAL;
+    }
+    shapes->list = grown;
+    shapes->count *= 2;
     return true;
 }
 

@@ -1,11 +1,11 @@
 /* The shapes that bench times, from a file of one case a line:
  *
  *     # a comment, also after a case
- *     NAME LAYOUT NxC[xSPATIAL...] [norm=NORM] [groups=G] [dims=K]
+ *     NAME LAYOUT NxC[xSPATIAL...] [norm=NORM] [groups=G] [dims=K] [batch=B]
  *
  * LAYOUT is nc (no spatial dimension), ncs or nsc (1 to 3 of them). The shape is always written N, C, spatial; the layout says in
  * which order it lies in memory. NORM is batch if it is not there; dims are the normalized dimensions of layer and RMS norm, 1 if
- * not there. */
+ * not there; batch is the size of batch norm's virtual batches. */
 #ifndef CLNORM_BENCH_SHAPES_H
 #define CLNORM_BENCH_SHAPES_H
 
@@ -17,6 +17,10 @@ struct bench_shape {
     int dims;                             /* 2 to 5 */
     int64_t size[2 + CLNORM_MAX_SPATIAL]; /* n, c, spatial */
     struct norm_choice norm;
+    clnorm_dtype dtype; /* of x and y; f32 unless it is set, as the activation is none */
+    clnorm_activation activation;
+    clnorm_residual residual; /* none, or after the norm */
+    bool from_y;              /* backward takes y in place of x, and dx lies where x was */
 };
 
 struct bench_shapes {
@@ -29,12 +33,17 @@ struct bench_shapes {
 bool bench_shapes_read(struct bench_shapes *shapes, const char *path, char error[512]);
 bool bench_shapes_parse(struct bench_shapes *shapes, const char *label, const char *text, char error[512]);
 /* All of them by this norm. false: error tells of which it is not one. */
-bool bench_shapes_set_norm(struct bench_shapes *shapes, const struct norm_choice *norm, const char *groups_word,
-                           const char *dims_word, char error[512]);
+bool bench_shapes_set_norm(struct bench_shapes *shapes, const struct norm_choice *norm, const struct norm_words *words,
+                           char error[512]);
+/* Before each of them the same without activation and residual. false: error has one sentence. */
+bool bench_shapes_add_unfused(struct bench_shapes *shapes, char error[512]);
 void bench_shapes_free(struct bench_shapes *shapes);
 
 const char *bench_layout_name(clnorm_layout layout);
 int64_t bench_shape_elements(const struct bench_shape *shape);
+/* Of a tensor: its bytes, and the floats that they take. */
+uint64_t bench_shape_bytes(const struct bench_shape *shape);
+size_t bench_shape_words(const struct bench_shape *shape);
 int64_t bench_shape_weights(const struct bench_shape *shape); /* values of weight and bias */
 int64_t bench_shape_groups(const struct bench_shape *shape);  /* that share statistics */
 clnorm_desc bench_shape_desc(const struct bench_shape *shape);

@@ -1,18 +1,61 @@
 /* clnorm gradcheck: the tutorial's exercise B3 in fp64, then the same question put to a device. */
 #include "commands.h"
 #include "device_check.h"
-#include "norm.h"
+#include "double_check.h"
+#include "norm_options.h"
 #include "numeric.h"
 
+#include <cases.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define SLOPE      0.01 /* of leaky ReLU */
 #define FP64_LIMIT 1e-8 /* what the formulas may differ by */
 
 static bool print_difference(const char *label, struct worst w)
 {
     printf("%s: %.2e%s\n", label, w.difference, w.pass ? "" : " FAIL");
     return w.pass;
+}
+
+/* The same problem with every activation, and a residual after it; a sum before the norm is that norm of another x. One line each. */
+static bool check_fused_formulas(const char *name, const struct reference_problem *problem)
+{
+    const size_t elements = reference_elements(problem), weights = reference_weights(problem);
+    bool pass = true;
+    printf("%s norm with an activation and a residual: the same (dx, dgamma, dbeta, dz)\n", name);
+    for (int i = 0; i <= 2 * REFERENCE_SILU; i++) {
+        const struct check_kind kind = {.activation = (enum reference_activation)((i + 1) / 2),
+                                        .slope = SLOPE,
+                                        .residual = i % 2 ? CHECK_NO_RESIDUAL : CHECK_AFTER};
+        struct check_data d;
+        struct gradients numeric, error, formulas;
+        check_data_draw(&d, problem, 42, &kind);
+        numeric_gradients(&d, &numeric, &error);
+        formula_gradients(&d, &formulas);
+        const struct worst w[] = {compare(formulas.dx, numeric.dx, error.dx, 0, elements),
+                                  compare(formulas.dweight, numeric.dweight, error.dweight, 0, weights),
+                                  compare(formulas.dbias, numeric.dbias, error.dbias, 0, weights),
+                                  compare(formulas.dz, numeric.dz, error.dz, 0, i % 2 ? 0 : elements)};
+        const bool within = w[0].pass && w[1].pass && w[2].pass && w[3].pass;
+        printf("%s%s max diff: %.2e %.2e %.2e", case_activation_name((clnorm_activation)kind.activation),
+               i % 2 ? "" : ", z after", w[0].difference, w[1].difference, w[2].difference);
+        if (i % 2 == 0)
+            printf(" %.2e", w[3].difference);
+        printf("%s\n", within ? "" : " FAIL");
+        pass = pass && within;
+    }
+    return pass;
+}
+
+static bool check_double_formulas(const char *name, const struct reference_problem *problem)
+{
+    struct worst w[DOUBLE_OUTPUTS];
+    double_check_formulas(problem, FP64_LIMIT, w);
+    printf("%s norm, double backward: fp64 formulas against central differences of the backward\n", name);
+    bool pass = print_difference("g_x max diff", w[DOUBLE_X]);
+    pass &= print_difference("g_dy max diff", w[DOUBLE_DY]);
+    return print_difference("g_weight max diff", w[DOUBLE_WEIGHT]) && pass;
 }
 
 /* N = 5, D = 4: the boxed formulas against central differences, then against the stepwise form. */
@@ -26,6 +69,7 @@ static bool check_formulas(clnorm_norm norm)
                                         .norm = (enum reference_norm)norm,
                                         .groups = 2,
                                         .length = CHECK_C};
+    const struct check_kind alone = {.slope = SLOPE};
     struct check_data d;
     struct gradients numeric, error, boxed, stepwise;
     const char *shape = "N = 5, D = 4";
@@ -36,7 +80,7 @@ static bool check_formulas(clnorm_norm norm)
         shape = "N = 5, C = 4, 3 positions";
     }
     size_t elements = reference_elements(&problem), weights = reference_weights(&problem);
-    check_data_draw(&d, &problem, 42, false, false);
+    check_data_draw(&d, &problem, 42, &alone);
     numeric_gradients(&d, &numeric, &error);
     reference_backward(&problem, d.x, d.dy, d.mean, d.var, d.weight, false, boxed.dx, boxed.dweight, boxed.dbias);
     reference_backward_stepwise(&problem, d.x, d.dy, d.mean, d.var, d.weight, stepwise.dx, stepwise.dweight,
@@ -51,16 +95,11 @@ static bool check_formulas(clnorm_norm norm)
     pass &=
         print_difference("stepwise dgamma diff", compare(boxed.dweight, stepwise.dweight, NULL, FP64_LIMIT, weights));
     pass &= print_difference("stepwise dbeta diff", compare(boxed.dbias, stepwise.dbias, NULL, FP64_LIMIT, weights));
-    return pass;
+    pass &= check_fused_formulas(norm_name(norm), &problem);
+    return (!double_has(norm) || check_double_formulas(norm_name(norm), &problem)) && pass;
 }
 
-/* What is asked for. */
-struct question {
-    bool all;
-    clnorm_norm only;
-};
-
-static int check_all_devices(const struct cli_command *self, const struct question *q)
+static int check_all_devices(const struct cli_command *self, const struct check_question *q)
 {
     uint32_t count = 0;
     int worst = CLI_OK;
@@ -72,8 +111,7 @@ static int check_all_devices(const struct cli_command *self, const struct questi
         if (status != CLNORM_OK)
             break;
         clnorm_status opened = clnorm_device_open(info.id, &device);
-        int code =
-            opened == CLNORM_OK ? device_check(self, device, q->all, q->only) : cli_status(self, opened, info.id);
+        int code = opened == CLNORM_OK ? device_check(self, device, q) : cli_status(self, opened, info.id);
         if (code != CLI_OK) /* the others are still of interest */
             worst = CLI_FAILED;
         clnorm_device_destroy(device);
@@ -82,42 +120,78 @@ static int check_all_devices(const struct cli_command *self, const struct questi
 }
 
 /* device: NULL for all. */
-static int check(const struct cli_command *self, const struct question *q, clnorm_device *device)
+static int check(const struct cli_command *self, const struct check_question *q, clnorm_device *device)
 {
     bool formulas = true;
     for (int norm = CLNORM_BATCH; norm <= CLNORM_RMS; norm++) {
-        if (q->all || norm == (int)q->only)
+        if (q->all || norm == (int)q->norm.norm)
             formulas &= check_formulas((clnorm_norm)norm);
     }
-    int code = device ? device_check(self, device, q->all, q->only) : check_all_devices(self, q);
+    int code = device ? device_check(self, device, q) : check_all_devices(self, q);
     if (code == CLI_OK && !formulas)
         code = CLI_FAILED;
     printf("\ngradcheck: %s\n", code == CLI_OK ? "all pass" : "FAILED");
     return code;
 }
 
+static int usage(const struct cli_command *self, const struct norm_typed *typed,
+                 const struct fusion_typed *typed_fusion, struct check_question *q)
+{
+    char error[256];
+    struct norm_typed of_one = *typed;
+    q->all = !typed->norm || !strcmp(typed->norm, "all");
+    if (q->all)
+        of_one.norm = NULL;
+    else if (!norm_parse(typed->norm, &q->norm.norm))
+        return cli_error(self, "--norm is '%s'; it must be " NORM_NAMES ", or all", typed->norm);
+    if (!norm_typed_parse(&of_one, self, &q->norm) || !fusion_typed_parse(typed_fusion, self, &q->fusion))
+        return CLI_USAGE;
+    struct norm_choice complete = q->norm;
+    if (complete.norm == CLNORM_GROUP && !complete.groups)
+        complete.groups = 1;
+    if (q->all && typed->groups)
+        return cli_error(self, "%s is given; it goes with --norm group alone", norm_option_words.groups);
+    if (q->all && typed->dims)
+        return cli_error(self, "%s is given; it goes with --norm layer and rms alone", norm_option_words.dims);
+    if (q->all && typed->batch)
+        return cli_error(self, "%s is given; it goes with --norm batch alone", norm_option_words.batch);
+    if (!norm_complete(&complete, CHECK_C, CLNORM_MAX_SPATIAL, &norm_option_words, error, sizeof error))
+        return cli_error(self, "%s", error);
+    if (!q->all && q->fusion.residual == CLNORM_RESIDUAL_BEFORE && !norm_is_of_rows(q->norm.norm))
+        return cli_error(self, "--residual is before; it goes with layer and RMS norm, and this is %s norm",
+                         norm_name(q->norm.norm));
+    if (q->from_y && q->fusion.activation != CLNORM_NO_ACTIVATION && q->fusion.activation != CLNORM_LEAKY_RELU)
+        return cli_error(self, "--from-y is given; it goes with no activation and with --act leaky");
+    q->fused = q->from_y || q->fusion.activation != CLNORM_NO_ACTIVATION || q->fusion.residual != CLNORM_NO_RESIDUAL;
+    return CLI_OK;
+}
+
 int cmd_gradcheck(const struct cli_command *self, int argc, const char **argv)
 {
-    char *name = NULL, *norm = NULL;
-    struct question q = {true, CLNORM_BATCH};
+    char *name = NULL;
+    struct norm_typed typed = {NULL, NULL, NULL, NULL};
+    struct fusion_typed typed_fusion = {NULL, NULL, NULL, NULL, NULL};
+    struct check_question q = {.all = true};
     clnorm_device *device = NULL;
-    int code;
-    struct poptOption table[] = {
-        {"device", 0, POPT_ARG_STRING, &name, 0, "all, auto (the default), cpu, opencl, opencl:P.D or part of a name",
-         "DEVICE"},
-        {"norm", 0, POPT_ARG_STRING, &norm, 0, "batch, layer, group, instance, rms or all (the default)", "NORM"},
-        POPT_TABLEEND};
-    bool go_on = cli_parse(self, table, argc, argv, &code);
-    q.all = !norm || !strcmp(norm, "all");
-    if (go_on && !q.all && !norm_parse(norm, &q.only)) {
-        code = cli_error(self, "--norm is '%s'; it must be " NORM_NAMES ", or all", norm);
-    } else if (go_on) {
-        bool all = name && !strcmp(name, "all");
-        clnorm_status status = all ? CLNORM_OK : clnorm_device_open(name ? name : "auto", &device);
-        code = status == CLNORM_OK ? check(self, &q, device) : cli_status(self, status, "--device");
-        clnorm_device_destroy(device);
+    int code, from_y = 0;
+    struct poptOption table[] = {{"device", 0, POPT_ARG_STRING, &name, 0,
+                                  "all, auto (the default), cpu, opencl, opencl:P.D or part of a name", "DEVICE"},
+                                 NORM_OPTIONS(&typed, "batch, layer, group, instance, rms or all (the default)"),
+                                 FUSION_OPTIONS(&typed_fusion),
+                                 {"from-y", 0, POPT_ARG_NONE, &from_y, 0, "of plans whose backward is from y", NULL},
+                                 POPT_TABLEEND};
+    if (cli_parse(self, table, argc, argv, &code)) {
+        q.from_y = from_y;
+        code = usage(self, &typed, &typed_fusion, &q);
+        const bool all = name && !strcmp(name, "all");
+        if (code == CLI_OK) {
+            clnorm_status status = all ? CLNORM_OK : clnorm_device_open(name ? name : "auto", &device);
+            code = status == CLNORM_OK ? check(self, &q, device) : cli_status(self, status, "--device");
+            clnorm_device_destroy(device);
+        }
     }
+    norm_typed_free(&typed);
+    fusion_typed_free(&typed_fusion);
     free(name);
-    free(norm);
     return code;
 }

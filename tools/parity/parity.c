@@ -1,13 +1,13 @@
 #include "parity.h"
 #include "commands.h"
-#include "norm.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct options {
-    char *devices, *suite, *norm, *json, *html, *inject, *part;
+    char *devices, *suite, *json, *html, *inject;
+    struct parity_selection selection;
     int list;
 };
 
@@ -15,11 +15,10 @@ static void options_free(struct options *o)
 {
     free(o->devices);
     free(o->suite);
-    free(o->norm);
     free(o->json);
     free(o->html);
     free(o->inject);
-    free(o->part);
+    parity_selection_free(&o->selection);
 }
 
 static int parse_suite(const struct cli_command *self, const char *text, enum case_suite *suite)
@@ -31,15 +30,6 @@ static int parse_suite(const struct cli_command *self, const char *text, enum ca
     if (!strcmp(text, "short"))
         return CLI_OK;
     return cli_error(self, "--suite is '%s' and must be short or full", text);
-}
-
-/* *all: every norm. */
-static int parse_norm(const struct cli_command *self, const char *text, bool *all, clnorm_norm *norm)
-{
-    *all = !text || !strcmp(text, "all");
-    if (*all || norm_parse(text, norm))
-        return CLI_OK;
-    return cli_error(self, "--norm is '%s' and must be " NORM_NAMES ", or all", text);
 }
 
 /* OUTPUT or OUTPUT:nan */
@@ -58,39 +48,6 @@ static int parse_injection(const struct cli_command *self, const char *text, str
         snprintf(known + used, sizeof known - used, "%s%s", o ? ", " : "", case_output_name((enum case_output)o));
     }
     return cli_error(self, "--inject is '%s' and must be one of %s, alone or with :nan", text, known);
-}
-
-/* The cases of the suite and norm whose name has the part; a whole name is that case alone, though it may be part of others. */
-static int select_cases(struct parity *p, const struct cli_command *self, const char *norm, const char *part)
-{
-    bool all;
-    clnorm_norm only = CLNORM_BATCH;
-    const int code = parse_norm(self, norm, &all, &only);
-    if (code != CLI_OK)
-        return code;
-    const size_t count = cases_count(p->suite);
-    p->cases = malloc(count * sizeof(const struct clnorm_case *));
-    if (!p->cases) {
-        cli_error(self, "out of memory");
-        return CLI_FAILED;
-    }
-    for (size_t i = 0; i < count; i++) {
-        const struct clnorm_case *c = cases_get(p->suite, i);
-        if (!all && c->norm != only)
-            continue;
-        if (part && strcmp(c->name, part) == 0) {
-            p->cases[0] = c;
-            p->case_count = 1;
-            return CLI_OK;
-        }
-        if (!part || strstr(c->name, part))
-            p->cases[p->case_count++] = c;
-    }
-    if (p->case_count == 0)
-        return cli_error(
-            self, "--case is '%s' and must be the name or a part of the name of a case of the suite%s (see --list)",
-            part, all ? "" : " and norm");
-    return CLI_OK;
 }
 
 static int check_injection(const struct parity *p, const struct cli_command *self)
@@ -165,9 +122,7 @@ int cmd_parity(const struct cli_command *self, int argc, const char **argv)
     struct poptOption table[] = {
         {"devices", 0, POPT_ARG_STRING, &o.devices, 0, "all (the default), or names separated by commas", "LIST"},
         {"suite", 0, POPT_ARG_STRING, &o.suite, 0, "short or full (the default)", "SUITE"},
-        {"norm", 0, POPT_ARG_STRING, &o.norm, 0, "batch, layer, group, instance, rms or all (the default)", "NORM"},
-        {"case", 0, POPT_ARG_STRING, &o.part, 0, "only cases whose name has this part, or the one of this name",
-         "PART"},
+        PARITY_SELECTION_OPTIONS(&o.selection),
         {"list", 0, POPT_ARG_NONE, &o.list, 0, "print the names of the cases and run none", NULL},
         {"json", 0, POPT_ARG_STRING, &o.json, 0, "write all results as JSON", "FILE"},
         {"html", 0, POPT_ARG_STRING, &o.html, 0, "write a page that shows all results", "FILE"},
@@ -185,7 +140,7 @@ int cmd_parity(const struct cli_command *self, int argc, const char **argv)
         p.injection = &injection;
     }
     if (code == CLI_OK)
-        code = select_cases(&p, self, o.norm, o.part);
+        code = parity_select(&p, self, &o.selection);
     if (code == CLI_OK && p.injection)
         code = check_injection(&p, self);
     if (code == CLI_OK && o.list) {

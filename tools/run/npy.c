@@ -14,6 +14,11 @@ _Static_assert(sizeof(float) == 4, "a float is 4 bytes, as <f4 is");
 
 static const char magic[6] = {'\x93', 'N', 'U', 'M', 'P', 'Y'};
 
+size_t npy_type_bytes(enum npy_type type)
+{
+    return type == NPY_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
 struct reader {
     const char *path;
     FILE *stream;
@@ -92,7 +97,7 @@ static bool read_header(struct reader *r, struct npy *array)
     if (!text)
         return refuse(r, "it has a header of %zu bytes; there is not that much memory", length);
     bool ok = read_bytes(r, text, length);
-    if (ok && !npy_header_parse(text, length, &header, reason, sizeof reason))
+    if (ok && !npy_header_parse(text, length, array->type, &header, reason, sizeof reason))
         ok = refuse(r, "%s", reason);
     free(text);
     if (!ok)
@@ -128,7 +133,7 @@ static bool read_array(struct reader *r, struct npy *array)
     npy_shape_text(array->dims, array->shape, shape, sizeof shape);
     if (!count_elements(r, array, shape))
         return false;
-    uint64_t wanted = (uint64_t)array->elements * sizeof(float), there = r->size - r->at;
+    uint64_t wanted = (uint64_t)array->elements * npy_type_bytes(array->type), there = r->size - r->at;
     if (there != wanted)
         return refuse(r, "%s; %llu bytes of data must follow the header for the shape %s, %llu do",
                       there < wanted ? "it is cut off" : "it has bytes after its end", (unsigned long long)wanted,
@@ -139,10 +144,11 @@ static bool read_array(struct reader *r, struct npy *array)
     return read_bytes(r, array->data, (size_t)wanted);
 }
 
-bool npy_read(const char *path, struct npy *array, char *message, size_t message_size)
+bool npy_read(const char *path, enum npy_type type, struct npy *array, char *message, size_t message_size)
 {
     struct reader r = {path, NULL, 0, 0, message, message_size};
     memset(array, 0, sizeof *array);
+    array->type = type;
     bool ok = open_file(&r) && read_array(&r, array);
     if (r.stream)
         fclose(r.stream);
@@ -173,13 +179,13 @@ const char *npy_shape_text(int dims, const size_t *shape, char *text, size_t tex
     return text;
 }
 
-bool npy_write(FILE *stream, int dims, const size_t *shape, const float *data)
+bool npy_write(FILE *stream, enum npy_type type, int dims, const size_t *shape, const void *data)
 {
     char text[1024], dictionary[896], tuple[768];
     size_t elements = 1;
     for (int i = 0; i < dims; i++)
         elements *= shape[i];
-    snprintf(dictionary, sizeof dictionary, "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }",
+    snprintf(dictionary, sizeof dictionary, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", npy_descr(type),
              npy_shape_text(dims, shape, tuple, sizeof tuple));
     /* The data begin at a multiple of 64 bytes; the header ends in a line feed there. */
     size_t total = (sizeof magic + 4 + strlen(dictionary) + 1 + 63) / 64 * 64, length = total - sizeof magic - 4;
@@ -189,5 +195,5 @@ bool npy_write(FILE *stream, int dims, const size_t *shape, const float *data)
     text[8] = (char)(length & 255);
     text[9] = (char)(length >> 8);
     snprintf(text + 10, sizeof text - 10, "%-*s\n", (int)length - 1, dictionary);
-    return fwrite(text, 1, total, stream) == total && fwrite(data, sizeof *data, elements, stream) == elements;
+    return fwrite(text, 1, total, stream) == total && fwrite(data, npy_type_bytes(type), elements, stream) == elements;
 }

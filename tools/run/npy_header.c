@@ -67,23 +67,33 @@ static void quote(char *target, size_t target_size, const char *text, size_t len
     target[n] = '\0';
 }
 
-static bool parse_descr(struct cursor *c, char *reason, size_t reason_size)
+static const char *const descrs[] = {"<f4", "<f2", "<u2"};
+static const char *const meanings[] = {"little-endian f32", "little-endian f16", "bf16 as its 16 bits, little-endian"};
+
+const char *npy_descr(enum npy_type type)
+{
+    return descrs[type];
+}
+
+static bool parse_descr(struct cursor *c, enum npy_type type, char *reason, size_t reason_size)
 {
     const char *text;
     size_t length;
     skip_space(c);
     if (c->at < c->end && *c->at == '[') {
-        snprintf(reason, reason_size, "the data type is a structure; it must be '<f4' (little-endian f32)");
+        snprintf(reason, reason_size, "the data type is a structure; it must be '%s' (%s)", descrs[type],
+                 meanings[type]);
         return false;
     }
     if (!accept_string(c, &text, &length)) {
-        snprintf(reason, reason_size, "the header's 'descr' is no string; it must be '<f4'");
+        snprintf(reason, reason_size, "the header's 'descr' is no string; it must be '%s'", descrs[type]);
         return false;
     }
-    if (!is_text(text, length, "<f4")) {
+    if (!is_text(text, length, descrs[type])) {
         char shown[32];
         quote(shown, sizeof shown, text, length);
-        snprintf(reason, reason_size, "the data type is '%s'; it must be '<f4' (little-endian f32)", shown);
+        snprintf(reason, reason_size, "the data type is '%s'; it must be '%s' (%s)", shown, descrs[type],
+                 meanings[type]);
         return false;
     }
     return true;
@@ -142,7 +152,8 @@ static bool parse_shape(struct cursor *c, struct npy_header *header, char *reaso
     return true;
 }
 
-bool npy_header_parse(const char *text, size_t length, struct npy_header *header, char *reason, size_t reason_size)
+bool npy_header_parse(const char *text, size_t length, enum npy_type type, struct npy_header *header, char *reason,
+                      size_t reason_size)
 {
     enum { DESCR = 1, ORDER = 2, SHAPE = 4, ALL = 7 };
     struct cursor c = {text, text + length};
@@ -166,7 +177,7 @@ bool npy_header_parse(const char *text, size_t length, struct npy_header *header
             return false;
         }
         seen |= which;
-        if ((which == DESCR && !parse_descr(&c, reason, reason_size)) ||
+        if ((which == DESCR && !parse_descr(&c, type, reason, reason_size)) ||
             (which == ORDER && !parse_order(&c, reason, reason_size)) ||
             (which == SHAPE && !parse_shape(&c, header, reason, reason_size)))
             return false;

@@ -1,7 +1,6 @@
 #include "output.h"
 
 #include "cli.h"
-#include "npy.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -72,7 +71,8 @@ static bool stage(struct cli_file *file, const char *path, const struct output_a
     }
     if (!cli_file_begin(file, path))
         return false;
-    return npy_write(file->stream, a->dims, a->shape, a->data) && fflush(file->stream) == 0;
+    return npy_write(file->stream, a->array->type, a->array->dims, a->array->shape, a->array->data) &&
+           fflush(file->stream) == 0;
 }
 
 bool output_write(const char *directory, const struct output_array *arrays, size_t count, char *message,

@@ -2,14 +2,11 @@
 #ifndef CLNORM_TOOLS_RUN_OUTPUT_H
 #define CLNORM_TOOLS_RUN_OUTPUT_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "npy.h"
 
 struct output_array {
     const char *name; /* "y": written as y.npy */
-    int dims;
-    const size_t *shape;
-    const float *data;
+    const struct npy *array;
 };
 
 /* Makes the directory and its parents, writes every array beside its target, then renames them all. false: message

@@ -17,12 +17,15 @@ enum {
     OUT_DX,
     OUT_DWEIGHT,
     OUT_DBIAS,
+    OUT_SUM,
+    OUT_DZ,
     STATE, /* what forward saves for backward; never a file */
     ARRAYS
 };
 
-static const char *const names[ARRAYS] = {"x",    "dy",  "weight", "bias", "running-mean", "running-var", "y",
-                                          "mean", "var", "rstd",   "dx",   "dweight",      "dbias",       "state"};
+static const char *const names[ARRAYS] = {"x",  "dy",      "weight", "bias", "running-mean", "running-var",
+                                          "z",  "y",       "y",      "mean", "var",          "rstd",
+                                          "dx", "dweight", "dbias",  "sum",  "dz",           "state"};
 
 struct array {
     struct npy host;       /* its data: what was read, or where a result goes */
@@ -39,6 +42,14 @@ struct run {
 };
 
 /* ---- reading --------------------------------------------------------------------------------------------------- */
+
+/* Of a tensor x's or y's; all else is f32. */
+static enum npy_type type_of(const struct run *r, int which)
+{
+    const bool of_y = which == IN_DY || which == IN_Y || which == OUT_Y;
+    const bool of_x = which == IN_X || which == IN_Z || which == OUT_DX || which == OUT_SUM || which == OUT_DZ;
+    return of_y ? (enum npy_type)r->options.fusion.y_dtype : of_x ? (enum npy_type)r->options.fusion.dtype : NPY_F32;
+}
 
 /* The problem from x's shape. */
 static int set_problem(struct run *r)
@@ -58,14 +69,14 @@ static int set_problem(struct run *r)
     r->desc = defaults;
     r->desc.layout = r->options.layout;
     r->desc.eps = r->options.eps;
+    fusion_set_desc(&r->options.fusion, &r->desc);
     r->desc.n = (int64_t)x->shape[0];
     r->desc.c = (int64_t)x->shape[last ? x->dims - 1 : 1];
     r->desc.spatial_dims = x->dims - 2;
     for (int i = 0; i < r->desc.spatial_dims; i++)
         r->desc.spatial[i] = (int64_t)x->shape[last ? i + 1 : i + 2];
     char text[256];
-    if (!norm_complete(&r->options.norm, r->desc.c, r->desc.spatial_dims, NORM_GROUPS_OPTION, NORM_DIMS_OPTION, text,
-                       sizeof text))
+    if (!norm_complete(&r->options.norm, r->desc.c, r->desc.spatial_dims, &norm_option_words, text, sizeof text))
         return cli_error(r->self, "%s", text);
     norm_set_desc(&r->options.norm, &r->desc);
     return CLI_OK;
@@ -98,6 +109,9 @@ static struct shape statistics_shape(const struct run *r)
 {
     const struct npy *x = &r->arrays[IN_X].host;
     struct shape s = {x->dims - r->desc.normalized_dims, {0}};
+    const int64_t batch = r->desc.virtual_batch;
+    if (r->desc.norm == CLNORM_BATCH && batch && r->options.mode != RUN_INFER)
+        return (struct shape){2, {(size_t)((r->desc.n + batch - 1) / batch), (size_t)r->desc.c}};
     if (r->desc.norm == CLNORM_BATCH || r->options.mode == RUN_INFER)
         return channel_shape(r);
     if (!norm_is_of_rows(r->desc.norm))
@@ -125,14 +139,14 @@ static int read_inputs(struct run *r)
         if (!r->options.paths[i])
             continue;
         struct npy *a = &r->arrays[i].host;
-        if (!npy_read(r->options.paths[i], a, message, sizeof message))
+        if (!npy_read(r->options.paths[i], type_of(r, i), a, message, sizeof message))
             return cli_error(r->self, "%s", message);
         const struct npy *x = &r->arrays[IN_X].host; /* comes first */
         int code = CLI_OK;
         if (i == IN_X) {
             code = set_problem(r);
-        } else if (i == IN_DY) {
-            code = check_shape(r, IN_DY, x->dims, x->shape);
+        } else if (i == IN_DY || i == IN_Z || i == IN_Y) {
+            code = check_shape(r, (enum run_input)i, x->dims, x->shape);
         } else {
             const struct shape s = i == IN_WEIGHT || i == IN_BIAS ? weight_shape(r) : channel_shape(r);
             code = check_shape(r, (enum run_input)i, s.dims, s.size);
@@ -145,25 +159,35 @@ static int read_inputs(struct run *r)
 
 /* ---- computing ------------------------------------------------------------------------------------------------- */
 
+static void fill_nan(struct npy *a)
+{
+    static const float f32 = NAN;
+    static const uint16_t others[] = {0, 0x7e00, 0x7fc0};
+    const void *value = a->type == NPY_F32 ? (const void *)&f32 : &others[a->type];
+    const size_t bytes = npy_type_bytes(a->type);
+    for (size_t i = 0; i < a->elements; i++)
+        memcpy((char *)a->data + i * bytes, value, bytes);
+}
+
 /* Host memory for a result, filled with NaN: what the library leaves alone (statistics of no values at all) reads as
  * the formula's 0/0. */
 static int make_result(struct run *r, int which, int dims, const size_t *shape)
 {
     struct npy *a = &r->arrays[which].host;
+    a->type = type_of(r, which);
     a->dims = dims;
     a->elements = 1;
     for (int i = 0; i < dims; i++) {
         a->shape[i] = shape[i];
         a->elements *= shape[i];
     }
-    a->data = malloc(a->elements ? a->elements * sizeof(float) : 1);
+    const size_t bytes = a->elements * npy_type_bytes(a->type);
+    a->data = malloc(bytes ? bytes : 1);
     if (!a->data) {
-        cli_error(r->self, "%s: %zu bytes of memory are needed; there are not that many", names[which],
-                  a->elements * sizeof(float));
+        cli_error(r->self, "%s: %zu bytes of memory are needed; there are not that many", names[which], bytes);
         return CLI_FAILED;
     }
-    for (size_t i = 0; i < a->elements; i++)
-        a->data[i] = NAN;
+    fill_nan(a);
     return CLI_OK;
 }
 
@@ -179,6 +203,10 @@ static int make_results(struct run *r)
     int code = make_result(r, backward ? OUT_DX : OUT_Y, x->dims, x->shape);
     for (int i = first; i <= last && code == CLI_OK; i++)
         code = make_result(r, i, s.dims, s.size);
+    if (code == CLI_OK && !backward && r->desc.residual == CLNORM_RESIDUAL_BEFORE)
+        code = make_result(r, OUT_SUM, x->dims, x->shape);
+    if (code == CLI_OK && backward && r->desc.residual == CLNORM_RESIDUAL_AFTER)
+        code = make_result(r, OUT_DZ, x->dims, x->shape);
     return code;
 }
 
@@ -192,13 +220,16 @@ static int upload(struct run *r)
 {
     for (int i = 0; i < ARRAYS; i++) {
         struct array *a = &r->arrays[i];
-        size_t bytes = i == STATE ? clnorm_plan_state_bytes(r->plan) : a->host.elements * sizeof(float);
+        const size_t values = a->host.elements * npy_type_bytes(a->host.type);
+        size_t bytes = i == STATE ? clnorm_plan_state_bytes(r->plan) : values;
+        if (i == OUT_DX) /* y takes its place for a while, and may be of the larger type */
+            bytes = a->host.elements * sizeof(float);
         bool needed = i == STATE ? r->options.mode == RUN_BACKWARD && !r->options.frozen : a->host.data != NULL;
         if (!needed)
             continue;
         clnorm_status status = clnorm_memory_create(r->device, bytes, &a->device);
         if (status == CLNORM_OK && a->host.data)
-            status = clnorm_memory_write(a->device, 0, a->host.data, bytes);
+            status = clnorm_memory_write(a->device, 0, a->host.data, values);
         if (status != CLNORM_OK)
             return cli_status(r->self, status, names[i]);
     }
@@ -224,6 +255,8 @@ static int run_train(struct run *r)
     f.running_mean = buffer(r, IN_RUNNING_MEAN);
     f.running_var = buffer(r, IN_RUNNING_VAR);
     f.running = r->options.running;
+    f.z = buffer(r, IN_Z);
+    f.sum = buffer(r, OUT_SUM);
     return failed(r, clnorm_forward(r->plan, &f), "train");
 }
 
@@ -236,6 +269,7 @@ static int run_infer(struct run *r)
     f.bias = buffer(r, IN_BIAS);
     f.running_mean = buffer(r, IN_RUNNING_MEAN);
     f.running_var = buffer(r, IN_RUNNING_VAR);
+    f.z = buffer(r, IN_Z);
     return failed(r, clnorm_infer(r->plan, &f), "infer");
 }
 
@@ -245,7 +279,9 @@ static int run_backward(struct run *r)
     if (!r->options.frozen) {
         clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
         f.x = buffer(r, IN_X);
-        f.y = buffer(r, OUT_DX); /* y is not asked for; dx then takes its place */
+        f.y = buffer(r, OUT_DX);                       /* y is not asked for; dx then takes its place */
+        if (r->desc.residual == CLNORM_RESIDUAL_AFTER) /* the statistics do not depend on it: x will do */
+            f.z = buffer(r, r->options.paths[IN_Z] ? IN_Z : IN_X);
         f.state = buffer(r, STATE);
         clnorm_status status = clnorm_forward(r->plan, &f);
         if (status != CLNORM_OK)
@@ -260,17 +296,26 @@ static int run_backward(struct run *r)
     b.dx = buffer(r, OUT_DX);
     b.dweight = buffer(r, OUT_DWEIGHT);
     b.dbias = buffer(r, OUT_DBIAS);
+    b.dz = buffer(r, OUT_DZ);
+    b.y = buffer(r, IN_Y);
+    if (r->desc.activation != CLNORM_NO_ACTIVATION && !r->options.paths[IN_Y]) { /* worked out again */
+        b.bias = buffer(r, IN_BIAS);
+        b.z = buffer(r, IN_Z);
+    }
     return failed(r, clnorm_backward(r->plan, &b), "backward");
 }
 
 /* In inference the statistics are the running ones. */
 static void use_running(struct run *r)
 {
+    const float *running_mean = r->arrays[IN_RUNNING_MEAN].host.data,
+                *running_var = r->arrays[IN_RUNNING_VAR].host.data;
+    float *mean = r->arrays[OUT_MEAN].host.data, *var = r->arrays[OUT_VAR].host.data;
+    float *rstd = r->arrays[OUT_RSTD].host.data;
     for (size_t i = 0; i < r->arrays[OUT_MEAN].host.elements; i++) {
-        float var = r->arrays[IN_RUNNING_VAR].host.data[i];
-        r->arrays[OUT_MEAN].host.data[i] = r->arrays[IN_RUNNING_MEAN].host.data[i];
-        r->arrays[OUT_VAR].host.data[i] = var;
-        r->arrays[OUT_RSTD].host.data[i] = (float)(1.0 / sqrt((double)var + (double)r->desc.eps));
+        mean[i] = running_mean[i];
+        var[i] = running_var[i];
+        rstd[i] = (float)(1.0 / sqrt((double)var[i] + (double)r->desc.eps));
     }
 }
 
@@ -291,8 +336,9 @@ static int compute(struct run *r)
     for (int i = IN_RUNNING_MEAN; i < STATE && code == CLI_OK; i++) {
         struct array *a = &r->arrays[i];
         if (a->device)
-            code =
-                failed(r, clnorm_memory_read(a->device, 0, a->host.data, a->host.elements * sizeof(float)), names[i]);
+            code = failed(
+                r, clnorm_memory_read(a->device, 0, a->host.data, a->host.elements * npy_type_bytes(a->host.type)),
+                names[i]);
     }
     if (code == CLI_OK && r->options.mode == RUN_INFER)
         use_running(r);
@@ -310,12 +356,12 @@ static int write_results(struct run *r)
     for (int i = OUT_Y; i < STATE; i++) {
         const struct npy *a = &r->arrays[i].host;
         if (a->data)
-            files[count++] = (struct output_array){names[i], a->dims, a->shape, a->data};
+            files[count++] = (struct output_array){names[i], a};
     }
     if (r->options.mode != RUN_BACKWARD && r->options.paths[IN_RUNNING_MEAN]) {
         const struct npy *mean = &r->arrays[IN_RUNNING_MEAN].host, *var = &r->arrays[IN_RUNNING_VAR].host;
-        files[count++] = (struct output_array){"running_mean", mean->dims, mean->shape, mean->data};
-        files[count++] = (struct output_array){"running_var", var->dims, var->shape, var->data};
+        files[count++] = (struct output_array){"running_mean", mean};
+        files[count++] = (struct output_array){"running_var", var};
     }
     clnorm_status status = clnorm_device_get_info(r->device, &info);
     if (status != CLNORM_OK)

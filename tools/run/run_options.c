@@ -9,6 +9,7 @@
 /* The options as they were typed. */
 struct typed {
     struct norm_typed norm;
+    struct fusion_typed fusion;
     char *mode, *layout, *eps, *momentum, *variance, *average, *count;
     int frozen;
 };
@@ -73,8 +74,8 @@ static bool parse_typed(struct run_options *o, const struct cli_command *self, c
         cli_error(self, "--%s is missing (try clnorm run --help)", t->mode ? "layout" : "mode");
         return false;
     }
-    if (!norm_typed_parse(&t->norm, self, &o->norm) || !parse_name(self, "mode", t->mode, modes, &mode) ||
-        !parse_name(self, "layout", t->layout, layouts, &layout) ||
+    if (!norm_typed_parse(&t->norm, self, &o->norm) || !fusion_typed_parse(&t->fusion, self, &o->fusion) ||
+        !parse_name(self, "mode", t->mode, modes, &mode) || !parse_name(self, "layout", t->layout, layouts, &layout) ||
         !parse_name(self, "variance", t->variance, variances, &variance) ||
         !parse_name(self, "average", t->average, averages, &average) || !parse_float(self, "eps", t->eps, &o->eps) ||
         !parse_float(self, "momentum", t->momentum, &o->running.momentum) ||
@@ -88,7 +89,13 @@ static bool parse_typed(struct run_options *o, const struct cli_command *self, c
     return true;
 }
 
-/* Which options go with which. --bias in backward and --momentum outside train change nothing, and are let through, so
+/* Whether the activation's gradient is known from its result. */
+static bool y_tells(const struct fusion *f)
+{
+    return f->activation == CLNORM_RELU || (f->activation == CLNORM_LEAKY_RELU && f->slope > 0.0f);
+}
+
+/* Which options go with which. --bias in backward without an activation and --momentum outside train change nothing, and are let through, so
  * that one list of options serves every mode; --momentum is checked here because only a training call would. */
 static bool check_together(const struct run_options *o, const struct cli_command *self, const struct typed *t)
 {
@@ -104,6 +111,18 @@ static bool check_together(const struct run_options *o, const struct cli_command
         wrong = "--dy is given; it goes with --mode backward alone";
     else if (o->mode != RUN_BACKWARD && o->frozen)
         wrong = "--frozen is given; it goes with --mode backward alone";
+    else if (o->mode != RUN_BACKWARD && o->paths[IN_Y])
+        wrong = "--y is given; it goes with --mode backward alone";
+    else if (o->paths[IN_Y] && !y_tells(&o->fusion))
+        wrong = "--y is given; it goes with --act relu, and with leaky of a positive slope";
+    else if (o->fusion.residual == CLNORM_RESIDUAL_BEFORE && !norm_is_of_rows(o->norm.norm))
+        wrong = "--residual is before; it goes with layer and RMS norm alone";
+    else if (o->fusion.residual == CLNORM_RESIDUAL_BEFORE && o->mode == RUN_BACKWARD)
+        wrong = "--residual is before; backward takes sum.npy of --mode train as --x, without --residual";
+    else if (o->fusion.residual != CLNORM_NO_RESIDUAL && !o->paths[IN_Z] && !o->paths[IN_Y])
+        wrong = "--z is missing; --residual needs what is added";
+    else if (o->fusion.residual == CLNORM_NO_RESIDUAL && o->paths[IN_Z])
+        wrong = "--z is given; it goes with --residual alone";
     else if ((mean || var) && !norm_has_running(o->norm.norm))
         wrong = "running statistics are given; batch and instance norm alone have them";
     else if (o->mode == RUN_INFER && !norm_has_running(o->norm.norm))
@@ -148,11 +167,16 @@ bool run_options_parse(struct run_options *o, const struct cli_command *self, in
         {"mode", 0, POPT_ARG_STRING, &t.mode, 0, "train, infer or backward", "MODE"},
         {"layout", 0, POPT_ARG_STRING, &t.layout, 0, "nc = (N, D), ncs = N x C x spatial, nsc = N x spatial x C",
          "LAYOUT"},
-        {"x", 0, POPT_ARG_STRING, &o->paths[IN_X], 0, "input (.npy of little-endian f32, as all others)", "FILE"},
+        {"x", 0, POPT_ARG_STRING, &o->paths[IN_X], 0,
+         "input (.npy of little-endian f32, as all others; of f16 or of bf16's bits by --dtype)", "FILE"},
         {"dy", 0, POPT_ARG_STRING, &o->paths[IN_DY], 0, "backward: gradient of y, of x's shape", "FILE"},
+        {"y", 0, POPT_ARG_STRING, &o->paths[IN_Y], 0,
+         "backward of relu or leaky: what forward wrote, instead of working it out again", "FILE"},
         {"weight", 0, POPT_ARG_STRING, &o->paths[IN_WEIGHT], 0,
          "weight: one a channel, or of the normalized dimensions (else 1)", "FILE"},
         {"bias", 0, POPT_ARG_STRING, &o->paths[IN_BIAS], 0, "bias, likewise (else 0)", "FILE"},
+        {"z", 0, POPT_ARG_STRING, &o->paths[IN_Z], 0, "what --residual adds, of x's shape and type", "FILE"},
+        FUSION_OPTIONS(&t.fusion),
         {"running-mean", 0, POPT_ARG_STRING, &o->paths[IN_RUNNING_MEAN], 0,
          "train: to be updated; infer and frozen: to be used", "FILE"},
         {"running-var", 0, POPT_ARG_STRING, &o->paths[IN_RUNNING_VAR], 0, "the variance that goes with it", "FILE"},
@@ -167,7 +191,7 @@ bool run_options_parse(struct run_options *o, const struct cli_command *self, in
         {"device", 0, POPT_ARG_STRING, &o->device, 0, "auto (the default), cpu, opencl, opencl:P.D or part of a name",
          "DEVICE"},
         {"out", 0, POPT_ARG_STRING, &o->out, 0,
-         "directory for y, mean, var, rstd and running_*, or dx, dweight, dbias (each .npy)", "DIR"},
+         "directory for y, mean, var, rstd, running_*, sum, or dx, dweight, dbias, dz (.npy)", "DIR"},
         POPT_TABLEEND};
     bool ok = cli_parse(self, table, argc, argv, exit_code);
     if (ok && !(parse_typed(o, self, &t) && check_together(o, self, &t))) {
@@ -175,6 +199,7 @@ bool run_options_parse(struct run_options *o, const struct cli_command *self, in
         ok = false;
     }
     norm_typed_free(&t.norm);
+    fusion_typed_free(&t.fusion);
     char *strings[] = {t.mode, t.layout, t.eps, t.momentum, t.variance, t.average, t.count};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         free(strings[i]);

@@ -2,17 +2,19 @@
 #ifndef CLNORM_TOOLS_RUN_OPTIONS_H
 #define CLNORM_TOOLS_RUN_OPTIONS_H
 
+#include "fusion_options.h"
 #include "norm_options.h"
 
 enum run_mode { RUN_TRAIN, RUN_INFER, RUN_BACKWARD };
 
 /* The arrays that are read. */
-enum run_input { IN_X, IN_DY, IN_WEIGHT, IN_BIAS, IN_RUNNING_MEAN, IN_RUNNING_VAR, RUN_INPUTS };
+enum run_input { IN_X, IN_DY, IN_WEIGHT, IN_BIAS, IN_RUNNING_MEAN, IN_RUNNING_VAR, IN_Z, IN_Y, RUN_INPUTS };
 
 struct run_options {
     enum run_mode mode;
     struct norm_choice norm; /* to be completed by x's shape */
     clnorm_layout layout;
+    struct fusion fusion;
     float eps;
     clnorm_running running;
     bool frozen;

@@ -56,8 +56,11 @@ INLINE struct cln_scalars lay_out(const struct cln_scalars *k, uint64_t element,
     int planes = gradient ? 5 : 3;
     uint64_t row = element / length, before = element % length;
     if (length == 1)
-        return (struct cln_scalars){k->m + row, k->c + row, k->a + row, gradient ? k->q + row : k->a,
-                                    gradient ? k->b + row : k->a};
+        return (struct cln_scalars){.m = k->m + row,
+                                    .c = k->c + row,
+                                    .a = k->a + row,
+                                    .q = gradient ? k->q + row : k->a,
+                                    .b = gradient ? k->b + row : k->a};
     for (uint64_t at = MARGIN - before; at < MARGIN + n; at += length, row++) {
         for (int p = 0; p < planes; p++) { /* what is written too far is the next row's */
             vec v = splat(from[p][row]);
@@ -65,8 +68,11 @@ INLINE struct cln_scalars lay_out(const struct cln_scalars *k, uint64_t element,
                 store(to->plane[p] + at + i, v);
         }
     }
-    return (struct cln_scalars){to->plane[0] + MARGIN, to->plane[1] + MARGIN, to->plane[2] + MARGIN,
-                                to->plane[3] + MARGIN, to->plane[4] + MARGIN};
+    return (struct cln_scalars){.m = to->plane[0] + MARGIN,
+                                .c = to->plane[1] + MARGIN,
+                                .a = to->plane[2] + MARGIN,
+                                .q = to->plane[3] + MARGIN,
+                                .b = to->plane[4] + MARGIN};
 }
 
 INLINE struct scalars scalars_at(const struct cln_scalars *k, size_t i, size_t n, int gradient)

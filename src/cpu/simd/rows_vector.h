@@ -5,10 +5,10 @@
 
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
-#include "cpu/simd/vector.h"
+#include "cpu/simd/typed.h"
 
 enum {
-    NARROW = 64,   /* elements below which rows are narrow */
+    NARROW = CLN_NARROW_ROW,
     COLUMNS = 1024 /* whose sums over rows are kept at a time, in the nearest cache */
 };
 
@@ -31,23 +31,25 @@ struct scalars {
     vec m, c, a, q, b;
 };
 
-/* n elements of a row: LANES of them unless it is its first or last ones. */
-INLINE void apply_vector(const float *x, float *y, size_t n, const struct scalars *s, const float *w, const float *bias,
-                         int streaming, size_t ahead)
+/* n elements of a row from its element i on: LANES of them unless it is its first or last ones. */
+INLINE void apply_vector_as(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, size_t i, size_t n,
+                            const struct scalars *s, const float *w, const float *bias, int streaming, size_t ahead)
 {
-    vec v = ((load_lanes(x, n, s->m) - s->m) - s->c) * s->a;
+    size_t bytes = x_type == CLNORM_F32 ? 4 : 2;
+    vec v = ((n == LANES ? load_as(x, x_type, i, n) : load_part_as(x, x_type, i, n, s->m)) - s->m - s->c) * s->a;
     if (w)
         v *= load_lanes(w, n, s->m);
     if (bias)
         v += load_lanes(bias, n, s->m);
     if (ahead)
-        fetch(x + ahead);
-    if (n < LANES)
-        store_part(y, n, v);
-    else if (streaming)
-        store_stream(y, v);
-    else
-        store(y, v);
+        __builtin_prefetch((const char *)x + (i + ahead) * bytes, 0, 2);
+    store_as(v, y, y_type, i, n, streaming);
+}
+
+INLINE void apply_vector(const float *x, float *y, size_t n, const struct scalars *s, const float *w, const float *bias,
+                         int streaming, size_t ahead)
+{
+    apply_vector_as(x, CLNORM_F32, y, CLNORM_F32, 0, n, s, w, bias, streaming, ahead);
 }
 
 /* Sums over rows of a chunk of columns, in chains of CHAIN rows. */

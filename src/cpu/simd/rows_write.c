@@ -10,20 +10,33 @@ INLINE struct scalars scalars_of(const struct cln_scalars *k, uint64_t j, int gr
                             gradient ? splat(k->b[j]) : zero};
 }
 
-INLINE void apply_as(const float *x, float *y, const struct cln_rows *rows, const struct cln_scalars *k, int weighted,
+/* x and y, of their types. */
+struct tensors {
+    const void *x;
+    void *y;
+    clnorm_dtype x_type, y_type;
+};
+
+INLINE void apply_as(struct tensors of, const struct cln_rows *rows, const struct cln_scalars *k, int weighted,
                      int biased, int streaming, size_t ahead)
 {
     for (uint64_t j = 0; j < rows->count; j++) {
-        const float *w = weighted ? weights_of(rows, rows->weight, j) : NULL, *px = x + j * rows->stride;
+        const float *w = weighted ? weights_of(rows, rows->weight, j) : NULL;
         const float *bias = biased ? weights_of(rows, rows->bias, j) : NULL;
         struct scalars s = scalars_of(k, j, 0);
-        float *py = y + j * rows->stride;
-        size_t i = 0, n = rows->length, head = streaming ? elements_before_line(py, n) : 0;
+        size_t at = j * rows->stride, y_bytes = of.y_type == CLNORM_F32 ? 4 : 2;
+        size_t i = 0, n = rows->length;
+        size_t head = streaming ? before_line_as((char *)of.y + at * y_bytes, of.y_type, n) : 0;
 #define VECTOR(lanes)                                                                                                  \
-    apply_vector(px + i, py + i, (lanes), &s, weighted ? w + i : NULL, biased ? bias + i : NULL, streaming, ahead)
-        if (head) {
-            VECTOR(head);
-            i = head;
+    apply_vector_as(of.x, of.x_type, of.y, of.y_type, at + i, (lanes), &s, weighted ? w + i : NULL,                    \
+                    biased ? bias + i : NULL, streaming, ahead)
+        for (size_t part; i < head; i += part) {
+            part = least(LANES, head - i);
+            if (part == LANES) /* of 16 bits there are two vectors a line */
+                apply_vector_as(of.x, of.x_type, of.y, of.y_type, at + i, LANES, &s, weighted ? w + i : NULL,
+                                biased ? bias + i : NULL, 0, ahead);
+            else
+                VECTOR(part);
         }
         for (; i + LANES <= n; i += LANES)
             VECTOR(LANES);
@@ -33,15 +46,15 @@ INLINE void apply_as(const float *x, float *y, const struct cln_rows *rows, cons
     }
 }
 
-INLINE void apply_affine(const float *x, float *y, const struct cln_rows *rows, const struct cln_scalars *k,
-                         int streaming, size_t ahead)
+INLINE void apply_affine(struct tensors of, const struct cln_rows *rows, const struct cln_scalars *k, int streaming,
+                         size_t ahead)
 {
     if (rows->weight && rows->bias)
-        apply_as(x, y, rows, k, 1, 1, streaming, ahead);
+        apply_as(of, rows, k, 1, 1, streaming, ahead);
     else if (rows->weight)
-        apply_as(x, y, rows, k, 1, 0, streaming, ahead);
+        apply_as(of, rows, k, 1, 0, streaming, ahead);
     else
-        apply_as(x, y, rows, k, 0, rows->bias != NULL, streaming, ahead);
+        apply_as(of, rows, k, 0, rows->bias != NULL, streaming, ahead);
 }
 
 static void apply(const float *x, float *y, const struct cln_rows *rows, const struct cln_scalars *k)
@@ -50,9 +63,20 @@ static void apply(const float *x, float *y, const struct cln_rows *rows, const s
     if (rows->length < NARROW && rows->stride == rows->length && !whole)
         CLN_SIMD(rows_apply_narrow)(x, y, rows, k);
     else if (rows->streaming && rows->ahead)
-        apply_affine(x, y, rows, k, 1, rows->ahead);
+        apply_affine((struct tensors){x, y, CLNORM_F32, CLNORM_F32}, rows, k, 1, rows->ahead);
     else
-        apply_affine(x, y, rows, k, rows->streaming, 0);
+        apply_affine((struct tensors){x, y, CLNORM_F32, CLNORM_F32}, rows, k, rows->streaming, 0);
+}
+
+static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, const struct cln_rows *rows,
+                        const struct cln_scalars *k)
+{
+    if (x_type == CLNORM_F16 && y_type == CLNORM_F16)
+        apply_affine((struct tensors){x, y, CLNORM_F16, CLNORM_F16}, rows, k, rows->streaming, rows->ahead);
+    else if (x_type == CLNORM_BF16 && y_type == CLNORM_BF16)
+        apply_affine((struct tensors){x, y, CLNORM_BF16, CLNORM_BF16}, rows, k, rows->streaming, rows->ahead);
+    else
+        apply_affine((struct tensors){x, y, x_type, y_type}, rows, k, rows->streaming, rows->ahead);
 }
 
 /* ---- gradient: 11 operations and 12 bytes an element ---- */
@@ -150,4 +174,9 @@ void CLN_SIMD(rows_writes)(struct cln_rows_kernels *kernels)
 {
     kernels->apply = apply;
     kernels->gradient = gradient;
+}
+
+void CLN_SIMD(rows_typed)(struct cln_typed_kernels *kernels)
+{
+    kernels->rows_apply = apply_typed;
 }

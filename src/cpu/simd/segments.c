@@ -1,7 +1,7 @@
 /* The segments family, a vector at a time. */
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
-#include "cpu/simd/vector.h"
+#include "cpu/simd/typed.h"
 
 enum {
     SIDE = 4,                       /* accumulators side by side */
@@ -51,152 +51,7 @@ INLINE void fetch_side(const float *x, size_t ahead)
         fetch(x + ahead + t * LANES);
 }
 
-/* ---- statistics: 5 operations and 4 bytes an element ---- */
-
-INLINE void square_add(vec d, vec *s, vec *q)
-{
-    *s += d;
-    *q += d * d;
-}
-
-/* Adds (x − p) and (x − p)² of n ≤ STRETCH elements. */
-INLINE void run_squares(const float *x, size_t n, size_t ahead, vec p, vec *s, vec *q)
-{
-    size_t i = 0;
-    for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
-        for (int t = 0; t < SIDE; t++)
-            square_add(load(x + i + t * LANES) - p, &s[t], &q[t]);
-        fetch_side(x + i, ahead);
-    }
-    if (i < n)
-        fetch_side(x + i, ahead);
-    for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
-        square_add(load(x + i) - p, &s[t], &q[t]);
-    if (i < n)
-        square_add(load_part(x + i, n - i, p) - p, &s[SIDE - 1], &q[SIDE - 1]);
-}
-
-static void block_squares(const float *x, uint64_t outers, size_t n, uint64_t stride, size_t ahead, float pivot,
-                          double *s_out, double *q_out)
-{
-    struct sums total = {.length = 0};
-    vec p = splat(pivot);
-    uint64_t step = n < STRETCH ? runs_of_chain(n) : 1;
-    for (uint64_t o = 0; o < outers; o += step) {
-        uint64_t last = least(outers, o + step);
-        for (size_t i = 0; i < n; i += STRETCH) {
-            vec s[SIDE] = {{0}}, q[SIDE] = {{0}};
-            for (uint64_t r = o; r < last; r++)
-                run_squares(x + r * stride + i, least(STRETCH, n - i), ahead, p, s, q);
-            sums_add(&total, s, q);
-        }
-    }
-    sums_end(&total, s_out, q_out);
-}
-
-/* Near the mean of the first elements, and exactly the value itself if they are all equal. */
-INLINE float pivot_of(const float *x, size_t n)
-{
-    enum { FIRST = 16 };
-    vec s = {0};
-    if (n < FIRST)
-        return x[0];
-    for (int i = 0; i < FIRST; i += LANES)
-        s += load(x + i) - splat(x[0]);
-    return x[0] + sum_of_lanes(s) / FIRST;
-}
-
-/* The moments of `outers` runs of n elements. */
-static struct cln_moments block_moments(const float *x, uint64_t outers, size_t n, uint64_t stride, size_t ahead)
-{
-    float pivot = pivot_of(x, n);
-    double count = (double)(outers * n), s, q;
-    block_squares(x, outers, n, stride, ahead, pivot, &s, &q);
-    if (cln_pivot_is_far(count, s, q)) { /* in cache: the second pass costs no memory */
-        pivot = (float)(pivot + s / count);
-        block_squares(x, outers, n, stride, 0, pivot, &s, &q);
-    }
-    return cln_moments_about(pivot, count, s, q);
-}
-
-static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
-{
-    uint64_t step = b.inners < BLOCK ? BLOCK / b.inners : 1;
-    for (uint32_t j = 0; j < b.count; j++) {
-        struct cln_moments total = {0};
-        for (uint64_t o = 0; o < b.outers; o += step) {
-            const float *run = x + o * b.outer_stride + j * b.group_stride;
-            for (uint64_t i = 0; i < b.inners; i += BLOCK) {
-                struct cln_moments part = block_moments(run + i, least(step, b.outers - o), least(BLOCK, b.inners - i),
-                                                        b.outer_stride, b.ahead);
-                cln_moments_add(&total, &part);
-            }
-        }
-        mean[j] = total.mean;
-        m2[j] = total.m2;
-    }
-}
-
-/* ---- sums for backward: 5 operations and 8 bytes an element ---- */
-
-INLINE void dot_add(vec g, vec d, vec *a, vec *b)
-{
-    *a += g;
-    *b += g * d;
-}
-
-/* Adds dy and dy·((x − m) − c) of n ≤ STRETCH elements. */
-INLINE void run_dots(const float *x, const float *dy, size_t n, size_t ahead, vec m, vec c, vec *a, vec *b)
-{
-    size_t i = 0;
-    for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
-        for (int t = 0; t < SIDE; t++)
-            dot_add(load(dy + i + t * LANES), (load(x + i + t * LANES) - m) - c, &a[t], &b[t]);
-        fetch_side(x + i, ahead);
-        fetch_side(dy + i, ahead);
-    }
-    if (i < n) {
-        fetch_side(x + i, ahead);
-        fetch_side(dy + i, ahead);
-    }
-    for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
-        dot_add(load(dy + i), (load(x + i) - m) - c, &a[t], &b[t]);
-    if (i < n)
-        dot_add(load_part(dy + i, n - i, splat(0.0f)), (load_part(x + i, n - i, m) - m) - c, &a[SIDE - 1],
-                &b[SIDE - 1]);
-}
-
-static void group_dots(const float *x, const float *dy, const struct cln_band *b, float m_, float c_, double *sum_dy,
-                       double *sum_dyd)
-{
-    struct sums total = {.length = 0};
-    vec m = splat(m_), c = splat(c_);
-    size_t n = b->inners;
-    uint64_t step = n < STRETCH ? runs_of_chain(n) : 1;
-    for (uint64_t o = 0; o < b->outers; o += step) {
-        uint64_t last = least(b->outers, o + step);
-        for (size_t i = 0; i < n; i += STRETCH) {
-            vec sa[SIDE] = {{0}}, sb[SIDE] = {{0}};
-            for (uint64_t r = o; r < last; r++) {
-                uint64_t at = r * b->outer_stride + i;
-                run_dots(x + at, dy + at, least(STRETCH, n - i), b->ahead, m, c, sa, sb);
-            }
-            sums_add(&total, sa, sb);
-        }
-    }
-    sums_end(&total, sum_dy, sum_dyd);
-}
-
-static void dots(const float *x, const float *dy, struct cln_band b, const float *m, const float *c, double *sum_dy,
-                 double *sum_dyd)
-{
-    for (uint32_t j = 0; j < b.count; j++) {
-        uint64_t at = j * b.group_stride;
-        group_dots(x + at, dy + at, &b, m[j], c[j], &sum_dy[j], &sum_dyd[j]);
-    }
-}
-
-/* ---- apply and gradient: 4 and 6 operations, 8 and 12 bytes an element ---- */
+/* ---- what a group is normalized with ---- */
 
 /* The scalars of one group, or of two that meet within a vector. */
 struct scalars {
@@ -221,38 +76,305 @@ INLINE vec value_of(vec x, vec dy, const struct scalars *s, int gradient)
     return gradient ? s->a * dy + (s->q * d + s->b) : d * s->a + s->b;
 }
 
-INLINE void part_of(const float *x, const float *dy, float *out, size_t n, struct scalars s, int gradient)
+/* ---- what is written beside ---- */
+
+INLINE void beside_vector(const struct cln_beside *w, size_t i, const struct scalars *s, int gradient)
 {
-    vec g = gradient ? load_part(dy, n, s.m) : s.m;
-    store_part(out, n, value_of(load_part(x, n, s.m), g, &s, gradient));
+    store_stream(w->out + i, value_of(load(w->x + i), gradient ? load(w->dy + i) : s->m, s, gradient));
 }
 
-INLINE void vector_of(const float *x, const float *dy, float *out, const struct scalars *s, int gradient, int streaming)
+INLINE void beside_advance(struct cln_beside *w, size_t n, int gradient)
 {
-    vec v = value_of(load(x), gradient ? load(dy) : s->m, s, gradient);
-    if (streaming)
-        store_stream(out, v);
+    w->x += n;
+    w->out += n;
+    w->count -= n;
+    w->left -= n;
+    if (gradient)
+        w->dy += n;
+}
+
+/* SIDE vectors among which groups meet, or the end of a stretch. */
+INLINE void beside_edge(struct cln_beside *w, int gradient)
+{
+    if (w->count < SIDE * LANES) {
+        w->next(w);
+        return;
+    }
+    struct scalars s = scalars_of(w->scalars, w->group, gradient);
+    for (int t = 0; t < SIDE; t++) {
+        if (w->left >= LANES) {
+            beside_vector(w, 0, &s, gradient);
+        } else {
+            struct scalars next = scalars_of(w->scalars, ++w->group, gradient),
+                           both = scalars_meet(s, next, w->left, gradient);
+            beside_vector(w, 0, &both, gradient);
+            w->left += w->inners;
+            s = next;
+        }
+        beside_advance(w, LANES, gradient);
+    }
+}
+
+static __attribute__((noinline)) void beside_edge_apply(struct cln_beside *w)
+{
+    beside_edge(w, 0);
+}
+
+static __attribute__((noinline)) void beside_edge_gradient(struct cln_beside *w)
+{
+    beside_edge(w, 1);
+}
+
+/* SIDE vectors, after as many have been read. */
+INLINE void beside_side(struct cln_beside *w, int gradient)
+{
+    if (!w)
+        return;
+    if (w->left >= SIDE * LANES) {
+        struct scalars s = scalars_of(w->scalars, w->group, gradient);
+        for (int t = 0; t < SIDE; t++)
+            beside_vector(w, t * LANES, &s, gradient);
+        beside_advance(w, SIDE * LANES, gradient);
+    } else if (gradient) {
+        beside_edge_gradient(w);
+    } else {
+        beside_edge_apply(w);
+    }
+}
+
+/* ---- statistics: 5 operations and 4 bytes an element ---- */
+
+INLINE void square_add(vec d, vec *s, vec *q)
+{
+    *s += d;
+    *q += d * d;
+}
+
+/* x from element `at` on, of any type. */
+struct source {
+    const void *x;
+    clnorm_dtype type;
+    uint64_t at;
+};
+
+INLINE struct source further(struct source of, uint64_t elements)
+{
+    return (struct source){of.x, of.type, of.at + elements};
+}
+
+INLINE void fetch_source(struct source of, size_t i, size_t ahead)
+{
+    size_t bytes = of.type == CLNORM_F32 ? 4 : 2;
+    const char *next = (const char *)of.x + (of.at + i + ahead) * bytes;
+    for (size_t t = 0; ahead && t < SIDE * LANES * bytes; t += LANES * sizeof(float))
+        __builtin_prefetch(next + t, 0, 2);
+}
+
+/* Adds (x − p) and (x − p)² of n ≤ STRETCH elements. */
+INLINE void run_squares(struct source of, size_t n, size_t ahead, struct cln_beside *beside, vec p, vec *s, vec *q)
+{
+    size_t i = 0;
+    for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
+        for (int t = 0; t < SIDE; t++)
+            square_add(load_as(of.x, of.type, of.at + i + t * LANES, LANES) - p, &s[t], &q[t]);
+        fetch_source(of, i, ahead);
+        beside_side(beside, 0);
+    }
+    if (i < n)
+        fetch_source(of, i, ahead);
+    for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
+        square_add(load_as(of.x, of.type, of.at + i, LANES) - p, &s[t], &q[t]);
+    if (i < n)
+        square_add(load_part_as(of.x, of.type, of.at + i, n - i, p) - p, &s[SIDE - 1], &q[SIDE - 1]);
+}
+
+INLINE void block_squares(struct source of, uint64_t outers, size_t n, uint64_t stride, size_t ahead,
+                          struct cln_beside *beside, float pivot, double *s_out, double *q_out)
+{
+    struct sums total = {.length = 0};
+    vec p = splat(pivot);
+    uint64_t step = n < STRETCH ? runs_of_chain(n) : 1;
+    for (uint64_t o = 0; o < outers; o += step) {
+        uint64_t last = least(outers, o + step);
+        for (size_t i = 0; i < n; i += STRETCH) {
+            vec s[SIDE] = {{0}}, q[SIDE] = {{0}};
+            for (uint64_t r = o; r < last; r++)
+                run_squares(further(of, r * stride + i), least(STRETCH, n - i), ahead, beside, p, s, q);
+            sums_add(&total, s, q);
+        }
+    }
+    sums_end(&total, s_out, q_out);
+}
+
+/* Near the mean of the first elements, and exactly the value itself if they are all equal. */
+INLINE float pivot_of(struct source of, size_t n)
+{
+    enum { FIRST = 16 };
+    vec s = {0};
+    float x0 = of.type == CLNORM_F32 ? ((const float *)of.x)[of.at] : load_as(of.x, of.type, of.at, 1)[0];
+    if (n < FIRST)
+        return x0;
+    for (int i = 0; i < FIRST; i += LANES)
+        s += load_as(of.x, of.type, of.at + i, LANES) - splat(x0);
+    return x0 + sum_of_lanes(s) / FIRST;
+}
+
+/* The moments of `outers` runs of n elements. */
+INLINE struct cln_moments block_moments(struct source of, uint64_t outers, size_t n, uint64_t stride, size_t ahead,
+                                        struct cln_beside *beside)
+{
+    float pivot = pivot_of(of, n);
+    double count = (double)(outers * n), s, q;
+    block_squares(of, outers, n, stride, ahead, beside, pivot, &s, &q);
+    if (cln_pivot_is_far(count, s, q)) { /* in cache: the second pass costs no memory */
+        pivot = (float)(pivot + s / count);
+        block_squares(of, outers, n, stride, 0, NULL, pivot, &s, &q);
+    }
+    return cln_moments_about(pivot, count, s, q);
+}
+
+/* beside: that of the band, or a constant NULL, which leaves its tests out of the loops. */
+INLINE void statistics_of(const void *x, clnorm_dtype type, struct cln_band b, struct cln_beside *beside, double *mean,
+                          double *m2)
+{
+    struct source of = {x, type, 0};
+    uint64_t step = b.inners < BLOCK ? BLOCK / b.inners : 1;
+    for (uint32_t j = 0; j < b.count; j++) {
+        struct cln_moments total = {0};
+        for (uint64_t o = 0; o < b.outers; o += step) {
+            struct source run = further(of, o * b.outer_stride + j * b.group_stride);
+            for (uint64_t i = 0; i < b.inners; i += BLOCK) {
+                struct cln_moments part = block_moments(further(run, i), least(step, b.outers - o),
+                                                        least(BLOCK, b.inners - i), b.outer_stride, b.ahead, beside);
+                cln_moments_add(&total, &part);
+            }
+        }
+        mean[j] = total.mean;
+        m2[j] = total.m2;
+    }
+}
+
+static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
+{
+    if (b.beside)
+        statistics_of(x, CLNORM_F32, b, b.beside, mean, m2);
     else
-        store(out, v);
+        statistics_of(x, CLNORM_F32, b, NULL, mean, m2);
+}
+
+static void statistics_typed(const void *x, clnorm_dtype type, struct cln_band b, double *mean, double *m2)
+{
+    if (type == CLNORM_F16)
+        statistics_of(x, CLNORM_F16, b, NULL, mean, m2);
+    else
+        statistics_of(x, CLNORM_BF16, b, NULL, mean, m2);
+}
+
+/* ---- sums for backward: 5 operations and 8 bytes an element ---- */
+
+INLINE void dot_add(vec g, vec d, vec *a, vec *b)
+{
+    *a += g;
+    *b += g * d;
+}
+
+/* Adds dy and dy·((x − m) − c) of n ≤ STRETCH elements. */
+INLINE void run_dots(const float *x, const float *dy, size_t n, size_t ahead, struct cln_beside *beside, vec m, vec c,
+                     vec *a, vec *b)
+{
+    size_t i = 0;
+    for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
+        for (int t = 0; t < SIDE; t++)
+            dot_add(load(dy + i + t * LANES), (load(x + i + t * LANES) - m) - c, &a[t], &b[t]);
+        fetch_side(x + i, ahead);
+        fetch_side(dy + i, ahead);
+        beside_side(beside, 1);
+    }
+    if (i < n) {
+        fetch_side(x + i, ahead);
+        fetch_side(dy + i, ahead);
+    }
+    for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
+        dot_add(load(dy + i), (load(x + i) - m) - c, &a[t], &b[t]);
+    if (i < n)
+        dot_add(load_part(dy + i, n - i, splat(0.0f)), (load_part(x + i, n - i, m) - m) - c, &a[SIDE - 1],
+                &b[SIDE - 1]);
+}
+
+INLINE void group_dots(const float *x, const float *dy, const struct cln_band *b, struct cln_beside *beside, float m_,
+                       float c_, double *sum_dy, double *sum_dyd)
+{
+    struct sums total = {.length = 0};
+    vec m = splat(m_), c = splat(c_);
+    size_t n = b->inners;
+    uint64_t step = n < STRETCH ? runs_of_chain(n) : 1;
+    for (uint64_t o = 0; o < b->outers; o += step) {
+        uint64_t last = least(b->outers, o + step);
+        for (size_t i = 0; i < n; i += STRETCH) {
+            vec sa[SIDE] = {{0}}, sb[SIDE] = {{0}};
+            for (uint64_t r = o; r < last; r++) {
+                uint64_t at = r * b->outer_stride + i;
+                run_dots(x + at, dy + at, least(STRETCH, n - i), b->ahead, beside, m, c, sa, sb);
+            }
+            sums_add(&total, sa, sb);
+        }
+    }
+    sums_end(&total, sum_dy, sum_dyd);
+}
+
+static void dots(const float *x, const float *dy, struct cln_band b, const float *m, const float *c, double *sum_dy,
+                 double *sum_dyd)
+{
+    for (uint32_t j = 0; j < b.count; j++) {
+        uint64_t at = j * b.group_stride;
+        if (b.beside)
+            group_dots(x + at, dy + at, &b, b.beside, m[j], c[j], &sum_dy[j], &sum_dyd[j]);
+        else
+            group_dots(x + at, dy + at, &b, NULL, m[j], c[j], &sum_dy[j], &sum_dyd[j]);
+    }
+}
+
+/* ---- apply and gradient: 4 and 6 operations, 8 and 12 bytes an element ---- */
+
+/* What is read and written: dy for a gradient alone, then all is f32. */
+struct tensors {
+    const void *x;
+    const float *dy;
+    void *out;
+    clnorm_dtype x_type, out_type;
+};
+
+INLINE void part_of(struct tensors of, size_t i, size_t n, struct scalars s, int gradient)
+{
+    vec g = gradient ? load_part(of.dy + i, n, s.m) : s.m;
+    vec x = n == LANES ? load_as(of.x, of.x_type, i, n) : load_part_as(of.x, of.x_type, i, n, s.m);
+    store_as(value_of(x, g, &s, gradient), of.out, of.out_type, i, n, 0);
+}
+
+INLINE void vector_of(struct tensors of, size_t i, const struct scalars *s, int gradient, int streaming)
+{
+    vec v = value_of(load_as(of.x, of.x_type, i, LANES), gradient ? load(of.dy + i) : s->m, s, gradient);
+    store_as(v, of.out, of.out_type, i, LANES, streaming);
 }
 
 /* In the order of addresses, so that vectors begin on a line of `out` and only the first and the last of the stretch are parts: a
  * vector in which two runs meet takes each lane's scalars from its own group. */
-INLINE void walk(const float *x, const float *dy, float *out, const struct cln_stretch *at, const struct cln_scalars *k,
-                 int gradient, int streaming)
+INLINE void walk(struct tensors of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient,
+                 int streaming)
 {
-    size_t i = 0, n = at->count, head = elements_before_line(out, n), g = at->group, left = at->inners - at->inner;
+    size_t i = 0, n = at->count, head = before_line_as(of.out, of.out_type, n), g = at->group,
+           left = at->inners - at->inner;
     struct scalars s = scalars_of(k, g, gradient);
     while (i < n) {
         size_t part = i < head ? head - i : n - i < LANES || at->inners < LANES ? n - i : 0;
         if (part) { /* less than a vector, or of a run that is */
             part = least(least(part, left), LANES);
-            part_of(x + i, dy + i, out + i, part, s, gradient);
+            part_of(of, i, part, s, gradient);
             i += part;
             left -= part;
         } else {
             for (size_t end = i + least(left, n - i) / LANES * LANES; i < end; i += LANES, left -= LANES)
-                vector_of(x + i, dy + i, out + i, &s, gradient, streaming);
+                vector_of(of, i, &s, gradient, streaming);
         }
         if (left && (left >= LANES || n - i < LANES || i < head || at->inners < LANES))
             continue;
@@ -260,7 +382,7 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
         struct scalars next = scalars_of(k, g, gradient);
         if (left) {
             struct scalars both = scalars_meet(s, next, left, gradient);
-            vector_of(x + i, dy + i, out + i, &both, gradient, streaming);
+            vector_of(of, i, &both, gradient, streaming);
             i += LANES;
             left = at->inners - (LANES - left);
         } else {
@@ -270,26 +392,42 @@ INLINE void walk(const float *x, const float *dy, float *out, const struct cln_s
     }
 }
 
-INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,
-                    const struct cln_scalars *k, int gradient)
+INLINE void walk_as(struct tensors of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient)
 {
     if (at->streaming && at->inners >= LANES)
-        walk(x, dy, out, at, k, gradient, 1);
+        walk(of, at, k, gradient, 1);
     else
-        walk(x, dy, out, at, k, gradient, 0);
+        walk(of, at, k, gradient, 0);
 }
 
 static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as(x, x, y, &at, k, 0);
+    walk_as((struct tensors){x, x, y, CLNORM_F32, CLNORM_F32}, &at, k, 0);
 }
 
 static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as(x, dy, dx, &at, k, 1);
+    walk_as((struct tensors){x, dy, dx, CLNORM_F32, CLNORM_F32}, &at, k, 1);
+}
+
+static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
+                        const struct cln_scalars *k)
+{
+    if (x_type == CLNORM_F16 && y_type == CLNORM_F16)
+        walk_as((struct tensors){x, NULL, y, CLNORM_F16, CLNORM_F16}, &at, k, 0);
+    else if (x_type == CLNORM_BF16 && y_type == CLNORM_BF16)
+        walk_as((struct tensors){x, NULL, y, CLNORM_BF16, CLNORM_BF16}, &at, k, 0);
+    else
+        walk_as((struct tensors){x, NULL, y, x_type, y_type}, &at, k, 0);
 }
 
 void CLN_SIMD(segments)(struct cln_family_kernels *kernels)
 {
     *kernels = (struct cln_family_kernels){statistics, dots, apply, gradient};
+}
+
+void CLN_SIMD(segments_typed)(struct cln_typed_kernels *kernels)
+{
+    kernels->statistics = statistics_typed;
+    kernels->apply = apply_typed;
 }

@@ -7,8 +7,10 @@
 
 #if defined(CLN_HAVE_SIMD_X86)
 #define CLN_ISA_LIST(ISA)                                                                                              \
-    ISA(avx2, "AVX2", cpuinfo_initialize() && cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3())                        \
-    ISA(avx512, "AVX-512", cpuinfo_initialize() && cpuinfo_has_x86_avx512f())
+    ISA(avx2, "AVX2",                                                                                                  \
+        cpuinfo_initialize() && cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3() && cpuinfo_has_x86_f16c())            \
+    ISA(avx512, "AVX-512",                                                                                             \
+        cpuinfo_initialize() && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512vl())
 #elif defined(CLN_HAVE_SIMD_NEON)
 /* Every AArch64 has it; cpuinfo, which may fail where /proc or /sys is not as it expects, is not asked. */
 #define CLN_ISA_LIST(ISA) ISA(neon, "NEON", 1)
@@ -24,7 +26,10 @@
     void CLN_SIMD_JOIN(segments, name)(struct cln_family_kernels * kernels);                                           \
     void CLN_SIMD_JOIN(columns, name)(struct cln_family_kernels * kernels);                                            \
     void CLN_SIMD_JOIN(rows, name)(struct cln_rows_kernels * kernels);                                                 \
-    void CLN_SIMD_JOIN(rows_writes, name)(struct cln_rows_kernels * kernels);
+    void CLN_SIMD_JOIN(rows_writes, name)(struct cln_rows_kernels * kernels);                                          \
+    void CLN_SIMD_JOIN(segments_typed, name)(struct cln_typed_kernels * kernels);                                      \
+    void CLN_SIMD_JOIN(rows_typed, name)(struct cln_typed_kernels * kernels);                                          \
+    void CLN_SIMD_JOIN(elements, name)(struct cln_element_kernels * kernels);
 CLN_ISA_LIST(CLN_ISA_DECLARE)
 #undef CLN_ISA_DECLARE
 
