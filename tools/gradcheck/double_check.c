@@ -93,6 +93,7 @@ static void slopes(struct problem *p, double *values, size_t count, double *slop
 static void numeric_second(struct problem *p, struct second *numeric, struct second *error)
 {
     const size_t elements = reference_elements(&p->d.problem), weights = reference_weights(&p->d.problem);
+    *numeric = *error = (struct second){{0}, {0}, {0}};
     slopes(p, p->d.x, elements, numeric->g_x, error->g_x);
     slopes(p, p->d.dy, elements, numeric->g_dy, error->g_dy);
     slopes(p, p->d.weight, weights, numeric->g_weight, error->g_weight);
