@@ -30,6 +30,7 @@
  *   -DACT=0|1|2|3|4   none, ReLU, leaky ReLU, GELU (tanh), SiLU
  *   -DRES=0|1|2       none; z added after the norm; z added before it (rows), the sum being written and then read in place of x
  *   -DFROM_Y=0|1      backward has y in place of x, and works x - mean out of it
+ *   -DLENGTHS=0|1     samples have lengths of their own (segments, columns, groups): a tile is taken sample by sample, as far as it is valid
  * Bytes below are those of f32 tensors; y, z, sum and dz come on top of them where they are there.
  *
  * Accuracy (docs/math.md derives the bounds). All math is f32. A mean is a pair m + c. Sums are taken about a pivot near the
@@ -51,6 +52,9 @@
 #ifndef FROM_Y
 #define FROM_Y 0
 #endif
+#ifndef LENGTHS
+#define LENGTHS 0
+#endif
 #define PLAIN (XT == 0 && YT == 0 && ACT == 0 && RES == 0 && !FROM_Y)
 
 /* Loop lengths. A chain of k equal terms can be off by k·u/2, so chains are short; a block shares a pivot.
@@ -71,6 +75,7 @@ typedef struct {
     ulong running_mean, running_var;
     ulong sums, dweight, dbias;
     ulong y, z, sum, dz;                    /* y: of backward */
+    ulong lengths, positions;               /* LENGTHS: positions of a sample */
     ulong groups, outers, inners, outer_stride, group_stride;
     ulong set, set_stride;                  /* columns: groups of a set, and the distance of sets */
     ulong merged, weights, cycle;
@@ -463,6 +468,20 @@ static vec act_gradient(vec t, vec g)
 #define OFFSET_BACKWARD_MORE
 #endif
 
+#if LENGTHS
+#define LENGTHS_MORE        , global const int *lengths
+#define LENGTHS_MORE_PASSED , lengths
+/* Those that are valid of a sample. */
+static ulong valid_positions(const problem *p, global const int *lengths, ulong sample)
+{
+    int length = lengths[p->lengths + sample];
+    return length < 0 ? 0 : min((ulong)length, p->positions);
+}
+#else
+#define LENGTHS_MORE
+#define LENGTHS_MORE_PASSED
+#endif
+
 /* What a work-item keeps per group: in columns each component of a vector is a group of its own, elsewhere all are of one group. */
 #if defined(CLNORM_COLUMNS)
 typedef vec acc;
@@ -837,8 +856,8 @@ typedef struct {
     acc dy, dyx;
 } sums;
 
-/* The sums of all values of statistics group g → sums, dweight, dbias as flagged. */
-static sums backward_finish(const problem *p, ulong g, uint valid, dots t, acc rstd, global float *sums_out,
+/* The sums of all `count` values of statistics group g → sums, dweight, dbias as flagged. */
+static sums backward_finish(const problem *p, ulong g, uint valid, dots t, ulong count, acc rstd, global float *sums_out,
                             global float *dweight, global float *dbias)
 {
     sums r;
@@ -846,7 +865,7 @@ static sums backward_finish(const problem *p, ulong g, uint valid, dots t, acc r
     r.dyx = pair_value(t.dyd) * rstd;
     if (p->flags & WRITE_SUMS) {
         global float *out = sums_out + p->sums + g;
-        float2 n = count_split(p->count);
+        float2 n = count_split(count);
         PUT(out, valid, (acc)(n.x));
         PUT(out + p->stats, valid, (acc)(n.y));
         PUT(out + 2 * p->stats, valid, r.dy);
@@ -953,6 +972,9 @@ typedef struct {
     ulong from;             /* where in its run a part begins */
     ulong ahead;            /* how far ahead the next run is, or with short runs one of the next */
     uint span;
+#if LENGTHS
+    ulong first; /* which of the group's runs its first one is */
+#endif
 } tile;
 
 /* Shares runs of `length` elements among the work-items along them. */
@@ -984,8 +1006,32 @@ INLINE tile tile_of(const problem *p, ulong id, uint part)
     set_length(p, &t, l, (uint)(to - from));
     t.ahead = p->outers == 1 ? AHEAD : t.stride * divide_up(AHEAD, t.length);
     t.runs = first + l.across < last ? divide_up(last - first - l.across, l.rows) : 0;
+#if LENGTHS
+    t.first = first + l.across;
+#endif
     return t;
 }
+
+#if LENGTHS
+/* A tile has one group, and a run a sample. */
+static ulong samples_of(const problem *p, const tile *t)
+{
+    return t->span > 0 ? t->runs : 0;
+}
+
+/* What a tile has of its i-th sample: what is valid, or what is not. */
+INLINE tile sample_tile(const problem *p, const tile *t, ulong i, int padding, global const int *lengths)
+{
+    tile s = *t;
+    place l = place_of(p);
+    ulong valid = valid_positions(p, lengths, t->first + i * l.rows + t->group / p->weights);
+    uint here = valid > t->from ? (uint)min(valid - t->from, (ulong)t->length) : 0;
+    s.at += i * t->stride + (padding ? here : 0);
+    s.runs = 1;
+    set_length(p, &s, l, padding ? t->length - here : here);
+    return s;
+}
+#endif
 
 /* The statistics groups of a tile of whole groups, as single runs. */
 INLINE tile merge_tile(const problem *p, const tile *t)
@@ -1405,6 +1451,34 @@ INLINE tile tile_of(const problem *p, ulong id, uint part)
     return t;
 }
 
+#if LENGTHS
+static ulong samples_of(const problem *p, const tile *t)
+{
+    ulong last = t->first + (t->runs - 1) * place_of(p).rows;
+    return t->runs > 0 ? last / p->positions - t->first / p->positions + 1 : 0;
+}
+
+/* A work-item's rows before `row` of the matrix. */
+static ulong rows_before(const tile *t, ulong row, uint step)
+{
+    return row > t->first ? min(t->runs, divide_up(row - t->first, step)) : 0;
+}
+
+/* What a tile has of its i-th sample: what is valid, or what is not. */
+INLINE tile sample_tile(const problem *p, const tile *t, ulong i, int padding, global const int *lengths)
+{
+    tile s = *t;
+    uint step = place_of(p).rows;
+    ulong sample = t->first / p->positions + i, begin = sample * p->positions;
+    ulong valid = begin + valid_positions(p, lengths, sample + t->base / p->set);
+    ulong from = rows_before(t, padding ? valid : begin, step);
+    s.runs = rows_before(t, padding ? begin + p->positions : valid, step) - from;
+    s.at += from * t->stride;
+    s.first += from * step;
+    return s;
+}
+#endif
+
 INLINE tile merge_tile(const problem *p, const tile *t)
 {
     return *t;
@@ -1584,10 +1658,33 @@ INLINE void moments_of(const problem *p, const tile *t, uint span, global const 
 }
 #endif
 
+#if LENGTHS
+#define FOR_SAMPLES(p, t, i) for (ulong i = 0, end_of_##i = samples_of(p, t); i < end_of_##i; i++)
+
+/* The moments of what is valid. */
+INLINE void valid_moments_of(const problem *p, const tile *t, uint span, global const xreal *x, moments *total,
+                             global const int *lengths FORWARD_MORE)
+{
+    FOR_SPAN(k, 0, span)
+        total[k] = moments_none();
+    FOR_SAMPLES(p, t, i) {
+        tile own = sample_tile(p, t, i, 0, lengths);
+        moments more[SPAN];
+        moments_of(p, &own, span, x, more, 0 FORWARD_MORE_PASSED);
+        FOR_SPAN(k, 0, own.span)
+            total[k] = moments_merge(total[k], more[k]);
+    }
+}
+#define MOMENTS_OF(p, t, span, x, total) valid_moments_of(p, t, span, x, total, lengths FORWARD_MORE_PASSED)
+#else
+#define MOMENTS_OF(p, t, span, x, total) moments_of(p, t, span, x, total, 0 FORWARD_MORE_PASSED)
+#endif
+
 /* forward_statistics: the moments of each part of each group → partials f32[parts][7][groups]: n (2), m, s (2), var (2).
  * One work-group a part (segments) or a part and tile of columns. Reads x once: 4 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_statistics)(problem arguments, global const xreal *x,
-                                                                                       global float *partials FORWARD_MORE)
+                                                                                       global float *partials FORWARD_MORE
+                                                                                           LENGTHS_MORE)
 {
     const problem p = arguments;
     OFFSET_FORWARD_MORE;
@@ -1597,7 +1694,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_stati
     tile t = tile_of(&p, id, part);
     moments total[SPAN];
     for (int passes = 1 + has_rest(&p, id, part); passes > 0; passes--) {
-        moments_of(&p, &t, p.span, x + p.x, total, 0 FORWARD_MORE_PASSED);
+        MOMENTS_OF(&p, &t, p.span, x + p.x, total);
         FOR_SPAN(k, 0, p.span) {
             moments all = moments_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &t, k);
@@ -2223,10 +2320,38 @@ INLINE void backward_tile(const problem *p, const tile *t, const backward_factor
 }
 #endif
 
+#if LENGTHS
+/* Calls VECTOR(element, valid) for the vectors of a tile. */
+#ifdef CLNORM_SEGMENTS
+#define FOR_TILE(t, VECTOR)                                                                                             \
+    for (ulong run = 0; run < (t)->runs; run++) {                                                                       \
+        FOR_RUN(t, (t)->at + run * (t)->stride, VECTOR)                                                                 \
+    }
+#else
+#define FOR_TILE(t, VECTOR)                                                                                             \
+    for (ulong row = 0; row < (t)->runs; row++) {                                                                       \
+        FOR_SPAN(k, 0, (t)->span)                                                                                       \
+            VECTOR((t)->at + row * (t)->stride + k * (t)->step, valid_of(p, t, k));                                     \
+    }
+#endif
+
+/* A tile of padding; zeros are the same bits in every type. (PoCL 3.1 makes aligned stores of vstore_half of a constant.) */
+#define ZERO_TILE(name, real)                                                                                           \
+    INLINE void zero_##name(const problem *p, const tile *t, global real *to)                                           \
+    {                                                                                                                   \
+        FOR_TILE(t, ZERO_VECTOR)                                                                                        \
+    }
+#define ZERO_VECTOR(i, valid)                                                                                           \
+    for (uint e = 0; e < (valid); e++)                                                                                  \
+        to[(i) + e] = 0;
+ZERO_TILE(y, yreal)
+ZERO_TILE(x, xreal)
+#endif
+
 /* forward_apply: y = ((x − m) − c)·a + b with a = rstd·weight. Reads x, writes y: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply)(
     problem arguments, global const xreal *x, global yreal *y, global const float *mean, global const float *resid,
-    global const float *scale, global const float *weight, global const float *bias FORWARD_MORE)
+    global const float *scale, global const float *weight, global const float *bias FORWARD_MORE LENGTHS_MORE)
 {
     const problem p = arguments;
     OFFSET_FORWARD_MORE;
@@ -2242,7 +2367,15 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply
             source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
             f[k] = fold_forward(&p, group_of(&t, k), valid, s, weight, bias);
         }
+#if LENGTHS
+        FOR_SAMPLES(&p, &t, i) {
+            tile own = sample_tile(&p, &t, i, 0, lengths), padding = sample_tile(&p, &t, i, 1, lengths);
+            forward_tile(&p, &own, f, x, y, weight, bias FORWARD_MORE_PASSED);
+            zero_y(&p, &padding, y);
+        }
+#else
         forward_tile(&p, &t, f, x, y, weight, bias FORWARD_MORE_PASSED);
+#endif
         if (passes > 1)
             t = rest_of(&p);
     }
@@ -2255,6 +2388,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_apply
 #define NORMED x
 #endif
 
+#if !LENGTHS
 /* forward_fused: statistics, finish and apply of whole groups, one work-group after another. Reads x from memory once if a work-group's
  * groups stay in the cache, and writes y: 8 bytes an element, and 4 that the cache serves. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_fused)(
@@ -2312,6 +2446,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(forward_fused
     forward_rest(&written);
 #endif
 }
+#endif
 
 /* ---- backward ------------------------------------------------------------------------------------------------------- */
 
@@ -2548,11 +2683,31 @@ static void put_dots(global float *out, ulong plane, uint valid, dots sum)
     PUT(out + 3 * plane, valid, sum.dyd.lo);
 }
 
+#if LENGTHS
+/* The sums of what is valid. */
+INLINE void valid_dots_of(const problem *p, const tile *t, global const breal *x, global const yreal *dy,
+                          global const float *weight, const source *s, dots *total, global const int *lengths BACKWARD_MORE)
+{
+    FOR_SPAN(k, 0, p->span)
+        total[k] = dots_none();
+    FOR_SAMPLES(p, t, i) {
+        tile own = sample_tile(p, t, i, 0, lengths);
+        dots more[SPAN];
+        dots_of(p, &own, x, dy, weight, s, more, 0 BACKWARD_MORE_PASSED);
+        FOR_SPAN(k, 0, own.span)
+            total[k] = dots_merge(total[k], more[k]);
+    }
+}
+#define DOTS_OF(p, t, x, dy, weight, s, total) valid_dots_of(p, t, x, dy, weight, s, total, lengths BACKWARD_MORE_PASSED)
+#else
+#define DOTS_OF(p, t, x, dy, weight, s, total) dots_of(p, t, x, dy, weight, s, total, 0 BACKWARD_MORE_PASSED)
+#endif
+
 /* backward_reduce: Σdy and Σ dy·((x − m) − c) of each part → partials f32[parts][4][groups], two pairs; rows: of weight·dy.
  * Reads x and dy once: 8 bytes an element. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_reduce)(
     problem arguments, global const breal *x, global const yreal *dy, global const float *mean, global const float *resid,
-    global const float *scale, global const float *weight, global float *partials BACKWARD_MORE)
+    global const float *scale, global const float *weight, global float *partials BACKWARD_MORE LENGTHS_MORE)
 {
     const problem p = arguments;
     OFFSET_BACKWARD_MORE;
@@ -2568,7 +2723,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_redu
             if (valid > 0)
                 s[k] = WITH_FACTORS(&p, group_of(&t, k), valid, source_of(&p, group_of(&t, k), valid, mean, resid, scale));
         }
-        dots_of(&p, &t, x + p.x, dy + p.dy, weight, s, total, 0 BACKWARD_MORE_PASSED);
+        DOTS_OF(&p, &t, x + p.x, dy + p.dy, weight, s, total);
         FOR_SPAN(k, 0, p.span) {
             dots sum = dots_merge_work_group(&p, total[k], MERGED(&p), scratch);
             uint valid = valid_of(&p, &t, k);
@@ -2593,10 +2748,23 @@ static sums sums_of(const problem *p, ulong g, uint valid, global const float *i
     return t;
 }
 
+#if LENGTHS
+INLINE void zero_gradients(const problem *p, const tile *t, global xreal *dx BACKWARD_MORE)
+{
+    if ((PLAIN || p->flags & WRITE_DX) && !(p->flags & ADD_DX))
+        zero_x(p, t, dx);
+#if RES == 1
+    if ((p->flags & WRITE_DZ) && !(p->flags & ADD_DZ))
+        zero_x(p, t, dz);
+#endif
+}
+#endif
+
 /* backward_apply: dx from dy, x and the sums. Reads x and dy, writes dx: 12 bytes an element; FROZEN: x is not read, 8 bytes. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_apply)(
     problem arguments, global const breal *x, global const yreal *dy, global xreal *dx, global const float *mean,
-    global const float *resid, global const float *scale, global const float *weight, global const float *sums_in BACKWARD_MORE)
+    global const float *resid, global const float *scale, global const float *weight, global const float *sums_in BACKWARD_MORE
+        LENGTHS_MORE)
 {
     const problem p = arguments;
     OFFSET_BACKWARD_MORE;
@@ -2616,7 +2784,14 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
                 source s = source_of(&p, group_of(&t, k), valid, mean, resid, scale);
                 f[k] = fold_frozen(&p, group_of(&t, k), valid, s, weight);
             }
+#if LENGTHS
+            FOR_SAMPLES(&p, &t, i) {
+                tile own = sample_tile(&p, &t, i, 0, lengths);
+                forward_tile(&p, &own, f, dy, dx, weight, weight);
+            }
+#else
             forward_tile(&p, &t, f, dy, dx, weight, weight);
+#endif
         } else
 #endif
         {
@@ -2632,13 +2807,27 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_appl
                     b[k] = fold_backward(&p, group_of(&t, k), valid, s, d, count, weight BIAS_MORE_PASSED);
             }
             WAIT_FOR_KEEPER;
+#if LENGTHS
+            FOR_SAMPLES(&p, &t, i) {
+                tile own = sample_tile(&p, &t, i, 0, lengths);
+                backward_tile(&p, &own, b, x, dy, dx, weight, (global float *)dx BACKWARD_MORE_PASSED);
+            }
+#else
             backward_tile(&p, &t, b, x, dy, dx, weight, (global float *)dx BACKWARD_MORE_PASSED);
+#endif
         }
+#if LENGTHS
+        FOR_SAMPLES(&p, &t, i) {
+            tile padding = sample_tile(&p, &t, i, 1, lengths);
+            zero_gradients(&p, &padding, dx BACKWARD_MORE_PASSED);
+        }
+#endif
         if (passes > 1)
             t = rest_of(&p);
     }
 }
 
+#if !LENGTHS
 /* backward_fused: reduce, finish and apply of whole statistics groups, one work-group after another. Reads x and dy from memory once if a
  * work-group's groups stay in the cache, and writes dx: 12 bytes an element, and 8 that the cache serves. WRITE_PARTIALS: also what
  * groups_backward_weights needs: segments: each group's sums → partials f32[1][4][groups]; rows: what each work-group's teams of
@@ -2679,7 +2868,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
             }
             sum = dots_merge_work_group(&p, sum, MERGED(&p), scratch);
             if (IS_KEEPER(&p) && k < t.span) {
-                sums d = backward_finish(&p, g, 1, sum, s.rstd, sums_out, dweight, dbias);
+                sums d = backward_finish(&p, g, 1, sum, p.count, s.rstd, sums_out, dweight, dbias);
                 b[k] = fold_backward(&p, g, 1, s, d, count.x + count.y, weight BIAS_MORE_PASSED);
             }
         }
@@ -2729,7 +2918,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
             uint valid = valid_of(&p, &whole, k);
             d[k].dy = d[k].dyx = (acc)(0.0f);
             if (PLACE(&p) < MERGED(&p) && valid > 0)
-                d[k] = backward_finish(&p, group_of(&whole, k), valid, all[k], own[k].rstd, sums_out, dweight, dbias);
+                d[k] = backward_finish(&p, group_of(&whole, k), valid, all[k], p.count, own[k].rstd, sums_out, dweight, dbias);
             d[k].dy = share(&p, d[k].dy, MERGED(&p), (local acc *)scratch);
             d[k].dyx = share(&p, d[k].dyx, MERGED(&p), (local acc *)scratch);
         }
@@ -2758,6 +2947,7 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void KERNEL(backward_fuse
 #endif
 #endif
 }
+#endif
 
 #if FROM_Y
 /* backward_found: tells whether a weight counts as 0. Reads 4 bytes a weight. */
@@ -2993,10 +3183,17 @@ static float blend(float old, float batch, float rest, float f)
     return sum.hi + (sum.lo + (scaled.lo + f * (step.lo + rest)));
 }
 
-/* Statistics of a channel: of its one statistics group, or of several samples' the mean of means and of variances. */
+/* Statistics of a channel as running ones take them: of its one statistics group, or of several samples' the mean of means and of
+ * variances, of those that have values; n = 0: of none. */
 typedef struct {
     float n, m, c, var;
 } channel;
+
+/* The variance of n values, unbiased if flagged. */
+static float running_var_of(const problem *p, float n, float var)
+{
+    return (p->flags & UNBIASED) && n > 1.0f ? var + var / (n - 1.0f) : var;
+}
 
 static channel channel_of(const problem *p, global const float *statistics, ulong g)
 {
@@ -3006,20 +3203,24 @@ static channel channel_of(const problem *p, global const float *statistics, ulon
     t.n = in[0] + in[p->stats];
     t.m = in[2 * p->stats];
     t.c = in[3 * p->stats];
-    t.var = in[4 * p->stats];
+    t.var = running_var_of(p, t.n, in[4 * p->stats]);
     if (samples == 1)
         return t;
     pair mean, var;
+    ulong with_values = 0;
     mean.hi = mean.lo = var.hi = var.lo = 0.0f;
     for (ulong k = 0; k < samples; k++, in += p->weights) {
+        float n = in[0] + in[p->stats];
         mean = pair_add(pair_add(mean, in[2 * p->stats]), in[3 * p->stats]);
-        var = pair_add(var, in[4 * p->stats]);
+        var = pair_add(var, running_var_of(p, n, in[4 * p->stats]));
+        with_values += n > 0.0f;
     }
+    t.n = (float)with_values;
     if (isfinite(mean.hi) && isfinite(var.hi)) {
-        mean = pair_divide(mean, samples);
+        mean = pair_divide(mean, with_values);
         t.m = mean.hi;
         t.c = mean.lo;
-        var = pair_divide(var, samples);
+        var = pair_divide(var, with_values);
         t.var = var.hi + var.lo;
     } else { /* what is not finite stays so; the low parts mean nothing */
         t.m = mean.hi;
@@ -3047,8 +3248,6 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_commi
         if (p.flags & GUARD_FINITE)
             return;
     }
-    if ((p.flags & UNBIASED) && t.n > 1.0f)
-        t.var += t.var / (t.n - 1.0f);
     running_mean[p.running_mean + g] = blend(running_mean[p.running_mean + g], t.m, t.c, p.factor);
     running_var[p.running_var + g] = blend(running_var[p.running_var + g], t.var, 0.0f, p.factor);
 }
@@ -3078,17 +3277,45 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_infer_fold(pr
     layer_bias_out[p.out + g] = d * a + (p.flags & HAS_BIAS ? bias[p.bias + g] : 0.0f);
 }
 
+#if LENGTHS
+/* Valid values of a statistics group, which is of one sample or of all. */
+static ulong valid_count_of(const problem *p, global const int *lengths, ulong g)
+{
+    ulong samples = p->count / (p->positions * p->merged), first = g * p->merged / p->weights, count = 0;
+    for (ulong s = first; s < first + samples; s++)
+        count += valid_positions(p, lengths, s) * p->merged;
+    return count;
+}
+
+/* groups_lengths_found: tells whether a length does not fit. Reads 4 bytes a sample. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_lengths_found(problem arguments, global const int *lengths,
+                                                                                 global uint *found)
+{
+    const problem p = arguments;
+    ulong sample = get_global_id(0), samples = p.groups / p.weights * (p.outers * p.inners / p.positions);
+    if (sample >= samples)
+        return;
+    int length = lengths[p.lengths + sample];
+    if (length < 0 || (ulong)length > p.positions)
+        atomic_or(found, p.found);
+}
+#endif
+
 /* groups_backward_finish: adds the parts of each statistics group in their order, with the groups that it has in each, weighted if flagged
  * → sums f32[4][statistics groups], dweight, dbias as flagged. */
 kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_finish(
     problem arguments, global const float *partials, global const float *scale, global const float *weight,
-    global float *sums_out, global float *dweight, global float *dbias)
+    global float *sums_out, global float *dweight, global float *dbias LENGTHS_MORE)
 {
     const problem p = arguments;
     local dots scratch[WG];
     uint along = (uint)get_local_id(0) % p.lanes, across = (uint)get_local_id(0) / p.lanes, rows = WG / p.lanes;
-    ulong g = get_group_id(0) * (ulong)p.lanes + along;
+    ulong g = get_group_id(0) * (ulong)p.lanes + along, count = p.count;
     dots t = dots_none();
+#if LENGTHS
+    if (across == 0 && g < p.stats)
+        count = valid_count_of(&p, lengths, g);
+#endif
     if (g < p.stats) {
         ulong k, last;
         share_of(p.parts * p.merged, across, rows, &k, &last);
@@ -3104,8 +3331,8 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_backward_fini
     }
     t = dots_merge_work_group(&p, t, p.lanes, scratch);
     if (across == 0 && g < p.stats)
-        (void)backward_finish(&p, g, 1, t, rstd_at(&p, scale, p.flags & SOURCE_IS_CHANNEL ? g % p.weights : g), sums_out,
-                              dweight, dbias);
+        (void)backward_finish(&p, g, 1, t, count, rstd_at(&p, scale, p.flags & SOURCE_IS_CHANNEL ? g % p.weights : g),
+                              sums_out, dweight, dbias);
 }
 
 /* groups_backward_weights: adds what the parts, and in each of them all groups of a weight, have found of it, in their order, as Σdy and

@@ -96,13 +96,14 @@ static void say_traffic(struct call *c, int times, double again)
                      : from_y  ? z ? "y, dy and z" : "y and dy"
                      : z       ? "x, dy and z"
                                : "x and dy";
-    say(c, "\n  tensors: %s read %s%s%s, %s written once%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n",
+    say(c, "\n  tensors: %s read %s%s%s, %s written once%s%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n",
         in, often[times], again >= 1 ? " from memory and once from the cache" : "", forward && after ? ", z once" : "",
         sums      ? "sum and y"
         : forward ? "y"
         : after   ? "dx and dz"
                   : "dx",
-        plain_streams(c) ? ", stored past the cache" : "", read, written, once * again);
+        plain_streams(c) ? ", stored past the cache" : "",
+        desc->lengths ? "; of padding nothing is read, and zeros are written" : "", read, written, once * again);
 }
 
 static int has_running(const clnorm_plan *plan)
@@ -146,6 +147,16 @@ static void say_found(struct call *c)
     say(c, ", which tell whether a weight is 0, if there are weights");
 }
 
+/* Likewise, of samples with lengths. */
+static void say_lengths(struct call *c)
+{
+    if (!c->plan->desc.lengths)
+        return;
+    struct cln_geometry g = cln_geometry_results((uint64_t)c->plan->desc.n, c->cutter.tuning, 1);
+    say_launch(c, CLN_KERNEL_LENGTHS_FOUND, &g);
+    say(c, ", which tell whether a length does not fit");
+}
+
 static void say_fused(struct call *c, struct cln_geometry *g)
 {
     const struct cln_view *v = c->view;
@@ -173,12 +184,13 @@ static void say_split(struct call *c, const char *why_not_fused)
 {
     const struct cln_view *v = c->view;
     int forward = is_forward(c);
-    struct cln_view reduced = forward && v->family == CLN_SEGMENTS && v->merged > 1 ? cln_view_merge(v) : *v;
+    struct cln_view reduced = forward ? cln_view_of_statistics(v) : *v;
     struct cln_geometry reduce = cln_geometry_reduce(&reduced, &c->cutter), apply = cln_geometry_apply(v, &c->cutter);
     uint32_t parts = cln_geometry_parts(&reduced, &reduce);
     say(c, "split, for %s\n", why_not_fused);
     if (is_from_y(c))
         say_found(c);
+    say_lengths(c);
     say_launch(c, forward ? CLN_KERNEL_FORWARD_STATISTICS : CLN_KERNEL_BACKWARD_REDUCE, &reduce);
     say_merge(c, forward ? CLN_KERNEL_FORWARD_FINISH : CLN_KERNEL_BACKWARD_FINISH, cln_view_statistics(&reduced),
               parts * reduced.merged, "group");
@@ -213,6 +225,7 @@ static void say_infer(struct call *c)
     c->launches = 0;
     c->view = &c->plan->view;
     say(c, "infer: apply alone, for the statistics are there\n");
+    say_lengths(c);
     say_launch(c, CLN_KERNEL_FORWARD_APPLY, &g);
     say_traffic(c, 1, 0);
 }

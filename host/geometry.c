@@ -86,7 +86,7 @@ static void widen(struct cln_geometry *g, const struct cln_view *v, uint64_t byt
 static struct cln_geometry segments_apply(const struct cln_view *v, const struct cln_cutter *c)
 {
     struct cln_geometry g = segments(v, c->tuning);
-    if (g.parts_inner == 1)
+    if (g.parts_inner == 1 && v->positions == 0)
         widen(&g, v, APPLY_BYTES, c->tuning->segments_span);
     uint64_t vectors = divide_up(v->inners, c->tuning->segments_width);
     uint32_t rows = g.team / g.lanes;
@@ -111,7 +111,7 @@ static uint32_t fold_of(const struct cln_view *v, const struct cln_tuning *t)
 {
     uint64_t most_columns = (uint64_t)t->columns_span * t->columns_width, long_row = most_columns / 4;
     if (t->columns_span == 1 || t->columns_group > 1 || v->groups >= long_row || v->groups > v->set || v->groups == 0 ||
-        v->along)
+        v->along || v->positions > 0)
         return 1;
     uint64_t whole = t->columns_width / common_divisor(v->groups, t->columns_width);
     if (v->groups * whole > most_columns)
@@ -234,6 +234,8 @@ static const char *fused_columns(const struct cln_view *view, const struct cln_c
 const char *cln_geometry_fused(const struct cln_view *view, const struct cln_cutter *cutter, uint32_t tensors,
                                struct cln_geometry *g)
 {
+    if (view->positions > 0)
+        return "samples have lengths of their own";
     const char *why_not = view->family == CLN_SEGMENTS ? fused_segments(view, cutter, tensors, g)
                                                        : fused_columns(view, cutter, tensors, g);
     g->work_groups = least(turns_of(g), wanted_of(cutter));

@@ -175,6 +175,7 @@ clnorm_status cln_cl_run(clnorm_plan *plan, const struct cln_op *call)
                           .backward_more = plan->desc.activation || plan->desc.residual || plan->desc.backward_from_y,
                           .weights_more = plan->desc.activation || plan->desc.residual == CLNORM_RESIDUAL_AFTER ||
                                           plan->desc.backward_from_y,
+                          .has_lengths = plan->desc.lengths != 0,
                           .workspace = plan->workspace.handle};
     cl_command_queue queue = stream ? stream->queue : b.device->queue;
     if (!op.follows) /* of a call that failed */

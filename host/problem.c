@@ -79,6 +79,8 @@ struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_view
         .z = cln_element_offset(op, CLN_Z),
         .sum = cln_element_offset(op, CLN_SUM),
         .dz = cln_element_offset(op, CLN_DZ),
+        .lengths = cln_element_offset(op, CLN_LENGTHS),
+        .positions = v->positions,
         .groups = v->groups,
         .outers = v->outers / g->fold,
         .inners = v->inners,

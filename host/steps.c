@@ -2,16 +2,34 @@
 
 #include <string.h>
 
+#define ROLES(...)                                                                                                     \
+    (const enum cln_role[])                                                                                            \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }
 #define COUNT(...) (cl_uint)(sizeof((enum cln_role[]){__VA_ARGS__}) / sizeof(enum cln_role))
-#define PUSH_MORE(b, which, problem, geometry, leave_out, ...)                                                         \
-    cln_push_kernel(b, CLN_KERNEL_##which, problem, geometry, (const enum cln_role[]){__VA_ARGS__},                    \
-                    COUNT(__VA_ARGS__) - (leave_out))
-#define PUSH(b, which, problem, geometry, ...) PUSH_MORE(b, which, problem, geometry, 0, __VA_ARGS__)
-/* Kernels that take more where the plan has more than the norm. */
+#define PUSH(b, which, problem, geometry, ...)                                                                         \
+    cln_push_kernel(b, CLN_KERNEL_##which, problem, geometry, ROLES(__VA_ARGS__), COUNT(__VA_ARGS__))
+/* Kernels that take more where the plan has more than the norm: these roles, and the lengths of samples. */
+#define PUSH_MORE(b, which, problem, geometry, more, more_count, ...)                                                  \
+    push_more(b, CLN_KERNEL_##which, problem, geometry, ROLES(__VA_ARGS__), COUNT(__VA_ARGS__), more, more_count)
 #define PUSH_FORWARD(b, which, problem, geometry, ...)                                                                 \
-    PUSH_MORE(b, which, problem, geometry, (b)->forward_more ? 0 : 2, __VA_ARGS__, CLN_Z, CLN_SUM)
-#define PUSH_BACKWARD(b, which, problem, geometry, more, ...)                                                          \
-    PUSH_MORE(b, which, problem, geometry, (more) ? 0 : 4, __VA_ARGS__, CLN_Y, CLN_BIAS, CLN_Z, CLN_DZ)
+    PUSH_MORE(b, which, problem, geometry, ROLES(CLN_Z, CLN_SUM), (b)->forward_more ? 2 : 0, __VA_ARGS__)
+#define PUSH_BACKWARD(b, which, problem, geometry, has_more, ...)                                                      \
+    PUSH_MORE(b, which, problem, geometry, ROLES(CLN_Y, CLN_BIAS, CLN_Z, CLN_DZ), (has_more) ? 4 : 0, __VA_ARGS__)
+
+static void push_more(struct cln_batch *b, enum cln_kernel which, const struct cln_problem *problem,
+                      const struct cln_geometry *geometry, const enum cln_role *roles, cl_uint count,
+                      const enum cln_role *more, cl_uint more_count)
+{
+    enum cln_role all[CLN_MOST_BUFFERS];
+    memcpy(all, roles, count * sizeof *all);
+    for (cl_uint i = 0; i < more_count; i++)
+        all[count++] = more[i];
+    if (b->has_lengths)
+        all[count++] = CLN_LENGTHS;
+    cln_push_kernel(b, which, problem, geometry, all, count);
+}
 
 static struct cln_cutter cutter_of(const struct cln_batch *b)
 {
@@ -58,17 +76,11 @@ static enum cln_role x_role(const struct cln_op *op)
     return cln_bound(op, CLN_X) ? CLN_X : CLN_DY;
 }
 
-/* What statistics are taken of: in segments statistics groups are runs, whatever the weights. */
-static struct cln_view statistics_view(const struct cln_op *op)
-{
-    return op->view.family == CLN_SEGMENTS && op->view.merged > 1 ? cln_view_merge(&op->view) : op->view;
-}
-
 /* ---- single steps ---- */
 
 static void push_forward_statistics(struct cln_batch *b)
 {
-    struct cln_view view = statistics_view(b->op);
+    struct cln_view view = cln_view_of_statistics(&b->op->view);
     struct cln_geometry g = reduction_geometry(b, &view);
     struct cln_problem p = cln_problem_of(b->op, &view, &g);
     PUSH_FORWARD(b, FORWARD_STATISTICS, &p, &g, CLN_X, CLN_PARTIALS);
@@ -78,7 +90,7 @@ static void push_forward_statistics(struct cln_batch *b)
 static void push_forward_finish(struct cln_batch *b, enum cln_step step)
 {
     const struct cln_op *op = b->op;
-    struct cln_view view = statistics_view(op);
+    struct cln_view view = cln_view_of_statistics(&op->view);
     struct cln_geometry reduction = reduction_geometry(b, &view);
     enum cln_role parts_role = CLN_PARTIALS;
     cl_uint parts = cln_geometry_parts(&view, &reduction);
@@ -168,8 +180,8 @@ static void push_backward_finish(struct cln_batch *b)
         p.flags |= weights_flags(op);
     else if (!op->view.along)
         p.flags |= cln_flag_if(op, CLN_WEIGHT, CLN_HAS_WEIGHT);
-    PUSH(b, BACKWARD_FINISH, &p, &g, CLN_PARTIALS, cln_source_of(op).scale, CLN_WEIGHT, CLN_SUMS, CLN_DWEIGHT,
-         CLN_DBIAS);
+    PUSH_MORE(b, BACKWARD_FINISH, &p, &g, NULL, 0, CLN_PARTIALS, cln_source_of(op).scale, CLN_WEIGHT, CLN_SUMS,
+              CLN_DWEIGHT, CLN_DBIAS);
 }
 
 static void push_backward_apply(struct cln_batch *b)
@@ -286,6 +298,18 @@ static void push_backward_found(struct cln_batch *b)
     PUSH(b, BACKWARD_FOUND, &p, &g, CLN_WEIGHT, CLN_FOUND);
 }
 
+/* Whether a sample has a length that does not fit. */
+static void push_lengths_found(struct cln_batch *b)
+{
+    const struct cln_op *op = b->op;
+    if (!b->has_lengths || op->step_count == 0 || op->elements == 0)
+        return;
+    struct cln_geometry g = cln_geometry_results(op->samples, &b->device->tuning, 1);
+    struct cln_problem p = cln_problem_of(op, &op->view, &g);
+    p.found = CLNORM_FOUND_LENGTH;
+    PUSH(b, LENGTHS_FOUND, &p, &g, CLN_LENGTHS, CLN_FOUND);
+}
+
 /* ---- all ---- */
 
 static void push_step(struct cln_batch *b, enum cln_step step)
@@ -348,6 +372,7 @@ static void push_step(struct cln_batch *b, enum cln_step step)
 void cln_push_steps(struct cln_batch *b)
 {
     push_backward_found(b);
+    push_lengths_found(b);
     int fused = push_forward_fused(b);
     if (fused == 0)
         fused = push_backward_fused(b);

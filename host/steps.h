@@ -22,6 +22,7 @@ struct cln_batch {
     int is_batch_norm;
     int forward_more;                /* 0 or 1: the family's kernels take z and sum, */
     int backward_more, weights_more; /* and y, bias, z and dz; and so does the one that takes rows as columns */
+    int has_lengths;                 /* these, and the one that finishes a backward, take the lengths of samples */
     cl_mem workspace;                /* the plan's own, or NULL */
     struct cln_command commands[CLN_MAX_COMMANDS];
     int count;

@@ -337,20 +337,28 @@ typedef struct clnorm_desc {
     /* 1: clnorm_backward takes y in place of x, so that forward may write y over x, with state, and backward dx over dy. For plans
      * without activation or with CLNORM_LEAKY_RELU of slope > 0. What it costs in accuracy is said at clnorm_backward */
     uint32_t backward_from_y;
+    /* 1: clnorm_forward, clnorm_infer and clnorm_backward take the length of each sample (args.lengths), for padded sequences: one spatial
+     * dimension, t, of at most 2^31 − 1. Positions from a sample's length on are padding: they have no part in statistics and gradients, what
+     * is there is never read, and y, dx and dz are 0 there (dx and dz stay if they are added to); all else is as if samples had no padding.
+     * Statistics of no values: mean 0, variance 0; they leave running statistics alone, and the mean over an instance norm's samples is of
+     * those that have values. Batch, group and instance norm; without virtual batches, double_backward and backward_from_y. Reads of x and
+     * dy are of what is valid, twice each: no group is kept in the cache */
+    uint32_t lengths;
 } clnorm_desc;
 #define CLNORM_DESC_INIT                                                                                               \
     {                                                                                                                  \
         sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}, 0, 0,    \
-            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f, 0, 0, 0                                       \
+            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f, 0, 0, 0, 0                                    \
     }
 
 typedef struct clnorm_plan clnorm_plan;
 
 /* Chooses and builds the kernels (from the cache where they are there) and allocates the plan's workspace (a few bytes a channel).
- * -> E_NULL, E_STRUCT_SIZE, E_ENUM (slope, double_backward and backward_from_y too), E_SHAPE, E_STRIDES, E_EPS, E_UNSUPPORTED
+ * -> E_NULL, E_STRUCT_SIZE, E_ENUM (slope, double_backward, backward_from_y and lengths too), E_SHAPE, E_STRIDES, E_EPS, E_UNSUPPORTED
  * (CLNORM_RESIDUAL_BEFORE of another norm than layer and RMS; double_backward of another norm than batch and layer, of other types than
  * f32, with an activation, a residual or virtual batches; backward_from_y with another activation than a leaky ReLU of slope > 0, or with
- * double_backward), E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
+ * double_backward; lengths of another norm than batch, group and instance norm, with another number of spatial dimensions than 1, with
+ * virtual batches, double_backward or backward_from_y), E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
 CLNORM_API clnorm_status clnorm_plan_create(clnorm_device *device, const clnorm_desc *desc, clnorm_plan **plan);
 /* NULL is fine. Calls already enqueued still complete. */
 CLNORM_API void clnorm_plan_destroy(clnorm_plan *plan);
@@ -372,6 +380,7 @@ CLNORM_API const char *clnorm_plan_explain(const clnorm_plan *plan);
 /* What a call found that only the device can know, or'ed since the plan was made or last asked. */
 #define CLNORM_FOUND_NONFINITE   1u /* a commit met a non-finite mean or variance */
 #define CLNORM_FOUND_ZERO_WEIGHT 2u /* a backward from y met a weight of magnitude below 2^-126: clnorm_backward */
+#define CLNORM_FOUND_LENGTH      4u /* a length was below 0 or above t, and counted as 0 or t */
 /* Reads and clears that word. This waits for the plan's calls on the device's own queue, and on OpenCL for those on the
  * queue of the last call; nothing else in this header that runs a plan waits. -> E_NULL, E_DEVICE_FAILED. */
 CLNORM_API clnorm_status clnorm_plan_query_found(clnorm_plan *plan, uint32_t *found);
@@ -417,6 +426,7 @@ typedef struct clnorm_running {
  *   mean, var, rstd                f32, one a statistics group of the call's n, in the order of memory (group norm: [n, groups]; virtual
  *              batches: [batches, c]); exactly c for batch norm without virtual batches, else the buffer may be larger. RMS norm has
  *              rstd alone
+ *   lengths    int32[n] at least: of each sample; required with desc.lengths, refused without
  *   workspace  left out: the plan's own, then the plan's calls must be ordered by the caller (one in-order queue, or events);
  *              or clnorm_plan_workspace_bytes() bytes of the caller's, one for each call in flight
  *   stream     NULL: the device's own in-order queue; or a clnorm_cl_stream (<clnorm/opencl.h>). Must be NULL on cpu
@@ -433,8 +443,9 @@ typedef struct clnorm_forward_args {
     clnorm_buffer mean, var, rstd;           /* out, each may be left out; var biased */
     clnorm_buffer running_mean, running_var; /* in and out, both or neither */
     clnorm_running running;
-    clnorm_buffer z;   /* in, required with a residual, refused without */
-    clnorm_buffer sum; /* out, required with CLNORM_RESIDUAL_BEFORE; may be x or z, the very same bytes */
+    clnorm_buffer z;       /* in, required with a residual, refused without */
+    clnorm_buffer sum;     /* out, required with CLNORM_RESIDUAL_BEFORE; may be x or z, the very same bytes */
+    clnorm_buffer lengths; /* in, required with desc.lengths */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_forward_args;
@@ -447,7 +458,7 @@ typedef struct clnorm_forward_args {
         sizeof(clnorm_forward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
-            CLNORM_BUFFER_INIT, NULL                                                                                   \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                                                               \
     }
 
 /* Forward for training: y from the batch's own statistics; then the running statistics are updated.
@@ -456,7 +467,7 @@ typedef struct clnorm_forward_args {
  * desc.backward_from_y. Reads x twice, writes y once. A residual adds one reading of z, and sum one writing.
  * -> E_NULL, E_STRUCT_SIZE, E_N, E_MISSING (x, y), E_BUFFER_…, E_LENGTH, E_OVERLAP, E_STATISTICS_MISSING (one of the
  * running pair alone), E_UNSUPPORTED (a buffer that the plan has not: running statistics; RMS norm's mean and var; z and sum without their
- * residual), E_MOMENTUM, E_ENUM, E_STREAM, E_DEVICE_FAILED. */
+ * residual; lengths), E_MOMENTUM, E_ENUM, E_STREAM, E_DEVICE_FAILED. */
 CLNORM_API clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args);
 
 typedef struct clnorm_infer_args {
@@ -466,13 +477,15 @@ typedef struct clnorm_infer_args {
     clnorm_buffer weight, bias;
     clnorm_buffer running_mean, running_var; /* in, required */
     clnorm_buffer z;                         /* in, required with a residual, refused without */
+    clnorm_buffer lengths;                   /* in, required with desc.lengths */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_infer_args;
 #define CLNORM_INFER_ARGS_INIT                                                                                         \
     {                                                                                                                  \
         sizeof(clnorm_infer_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,          \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL   \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
+            CLNORM_BUFFER_INIT, NULL                                                                                   \
     }
 
 /* Inference, batch and instance norm: y = (x − running_mean) / sqrt(running_var + eps)·weight + bias. y may be x. Reads x once, writes
@@ -502,7 +515,7 @@ typedef struct clnorm_fold_args {
  *     a                = weight / sqrt(running_var + eps)     one a channel
  *     layer_weight_out = layer_weight·a
  *     layer_bias_out   = (layer_bias − running_mean)·a + bias
- * The plan is a batch norm plan, of f32 without activation, residual and virtual batches, whose tensor is the layer's weights (always of
+ * The plan is a batch norm plan, of f32 without activation, residual, virtual batches and lengths, whose tensor is the layer's weights (always of
  * the plan's n), c the layer's outputs and eps the norm's:
  *     [out, in], [c_out, c_in, kh, kw]   CLNORM_NCS, n = 1, c = out, spatial = {in} or {c_in, kh, kw} (or any with that product)
  *     [in, out]                          CLNORM_NC, n = in, c = out
@@ -536,8 +549,9 @@ typedef struct clnorm_backward_args {
      * CLNORM_RESIDUAL_AFTER's z are needed.
      * With desc.backward_from_y: y of forward, and its bias (if it had one) and z (CLNORM_RESIDUAL_AFTER), from which x̂ is worked out. */
     clnorm_buffer y, bias, z;
-    clnorm_buffer dz;    /* out, CLNORM_RESIDUAL_AFTER alone, may be left out: act'·dy */
-    uint32_t accumulate; /* CLNORM_ADD_…; with CLNORM_ADD_DX dx may not be dy */
+    clnorm_buffer dz;      /* out, CLNORM_RESIDUAL_AFTER alone, may be left out: act'·dy */
+    uint32_t accumulate;   /* CLNORM_ADD_…; with CLNORM_ADD_DX dx may not be dy */
+    clnorm_buffer lengths; /* in, required with desc.lengths: those of forward */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_backward_args;
@@ -546,7 +560,7 @@ typedef struct clnorm_backward_args {
         sizeof(clnorm_backward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, 0, CLNORM_BUFFER_INIT, NULL                                        \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, 0, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                    \
     }
 
 /* x̂ = (x − mean)·rstd
@@ -567,7 +581,7 @@ typedef struct clnorm_backward_args {
  * Where |weight| < 2^-126, 0 too, y says nothing of x: x̂ counts as 0, so that it has no part in dweight and in the means of dx; and
  * CLNORM_FOUND_ZERO_WEIGHT is set. Where weight·rstd is below 2^-128 what a gradient has of x̂ may be NaN or Inf.
  * -> as clnorm_forward; E_STATISTICS_SOURCE, E_STATISTICS_MISSING (half a pair), E_ENUM (accumulate has an unknown bit),
- * E_UNSUPPORTED (y, bias, z or dz where the plan has no use for it; x with desc.backward_from_y). */
+ * E_UNSUPPORTED (y, bias, z, dz or lengths where the plan has no use for it; x with desc.backward_from_y). */
 CLNORM_API clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args);
 
 typedef struct clnorm_double_backward_args {
@@ -613,8 +627,8 @@ typedef struct clnorm_double_backward_args {
 CLNORM_API clnorm_status clnorm_double_backward(clnorm_plan *plan, const clnorm_double_backward_args *args);
 
 /* ---- the same as steps ----------------------------------------------------------------------------------------- */
-/* Batch norm's, of every type: E_UNSUPPORTED for the other norms, whose groups lie in one sample, and with an activation, a residual or
- * virtual batches; those of backward, which take x, with desc.backward_from_y too.
+/* Batch norm's, of every type: E_UNSUPPORTED for the other norms, whose groups lie in one sample, and with an activation, a residual,
+ * virtual batches or lengths; those of backward, which take x, with desc.backward_from_y too.
  * clnorm_forward is clnorm_statistics → clnorm_apply → clnorm_commit; clnorm_backward is clnorm_backward_reduce →
  * clnorm_backward_apply. Between the steps, statistics of other processes or devices can be merged, and sums added.
  *

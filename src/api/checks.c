@@ -69,6 +69,9 @@ clnorm_status cln_check_steps(const clnorm_plan *plan, const char *who, const ch
     if (status == CLNORM_OK && plan->desc.virtual_batch != 0)
         return cln_fail(CLNORM_E_UNSUPPORTED,
                         "%s: the plan has virtual batches, but the steps are without them: use %s", who, instead);
+    if (status == CLNORM_OK && plan->desc.lengths)
+        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: the plan has lengths, but the steps are without them: use %s", who,
+                        instead);
     return status;
 }
 
@@ -89,6 +92,13 @@ clnorm_status cln_check_residual(const clnorm_plan *plan, const char *who, const
     if (plan->desc.residual != CLNORM_RESIDUAL_BEFORE && sum && cln_given(sum))
         return cln_fail(CLNORM_E_UNSUPPORTED,
                         "%s: sum is given but must be left out, for desc.residual is not CLNORM_RESIDUAL_BEFORE", who);
+    return CLNORM_OK;
+}
+
+clnorm_status cln_check_lengths(const clnorm_plan *plan, const char *who, const clnorm_buffer *lengths)
+{
+    if (!plan->desc.lengths && cln_given(lengths))
+        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: lengths is given but must be left out, for desc.lengths is 0", who);
     return CLNORM_OK;
 }
 

@@ -114,6 +114,26 @@ static clnorm_status check_backward_from_y(const clnorm_desc *d)
     return CLNORM_OK;
 }
 
+static clnorm_status check_lengths(const clnorm_desc *d)
+{
+    const char *who = "clnorm_plan_create";
+    int rows = d->norm == CLNORM_LAYER || d->norm == CLNORM_RMS;
+    if (d->lengths > 1)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.lengths is %" PRIu32 " but must be 0 or 1", who, d->lengths);
+    if (d->lengths && (rows || d->virtual_batch || d->double_backward || d->backward_from_y))
+        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: desc.lengths is 1 but must be 0 %s", who,
+                        rows ? "for CLNORM_LAYER and CLNORM_RMS"
+                             : "with virtual batches, double_backward or backward_from_y");
+    if (d->lengths && d->spatial_dims != 1)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "%s: desc.lengths is 1 but must be 0 with %" PRId32 " spatial dimensions: it needs 1", who,
+                        d->spatial_dims);
+    if (d->lengths && d->spatial[0] > INT32_MAX)
+        return cln_fail(CLNORM_E_SHAPE, "%s: desc.spatial[0] is %" PRId64 " but must be at most %d with desc.lengths",
+                        who, d->spatial[0], INT32_MAX);
+    return CLNORM_OK;
+}
+
 static int is_dtype(clnorm_dtype dtype)
 {
     return dtype == CLNORM_F32 || dtype == CLNORM_F16 || dtype == CLNORM_BF16;
@@ -148,6 +168,8 @@ static clnorm_status check_desc(const clnorm_desc *d)
         status = check_double_backward(d);
     if (status == CLNORM_OK)
         status = check_backward_from_y(d);
+    if (status == CLNORM_OK)
+        status = check_lengths(d);
     return status == CLNORM_OK ? check_strides(d) : status;
 }
 

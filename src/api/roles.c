@@ -42,6 +42,9 @@ static clnorm_status check_size(const clnorm_plan *plan, const char *who, const 
     case CLN_TENSOR:
         want = cln_view_elements(&op->view) * cln_role_bytes(op, a->role);
         break;
+    case CLN_PER_SAMPLE:
+        want = op->samples * sizeof(int32_t);
+        break;
     case CLN_STATE_SIZE:
         want = cln_plan_state_bytes(plan);
         break;
@@ -70,8 +73,8 @@ static clnorm_status check_one(const clnorm_plan *plan, const char *who, const s
     const char *name = cln_role_name(a->role);
     struct cln_span *span = &op->role[a->role];
     if (a->buffer->kind == CLNORM_BUFFER_NONE) {
-        int empty_tensor = a->extent == CLN_TENSOR && cln_view_elements(&op->view) == 0;
-        if (!a->required || empty_tensor)
+        int of_samples = a->extent == CLN_TENSOR || a->extent == CLN_PER_SAMPLE;
+        if (!a->required || (of_samples && cln_view_elements(&op->view) == 0))
             return CLNORM_OK;
         if (a->role == CLN_RUNNING_MEAN || a->role == CLN_RUNNING_VAR)
             return cln_fail(CLNORM_E_STATISTICS_MISSING, "%s: %s is missing but is required", who, name);
@@ -101,6 +104,8 @@ static struct cln_span touched(const struct cln_argument *a, const struct cln_op
         span.bytes = (size_t)cln_view_elements(&op->view) * cln_role_bytes(op, a->role);
     else if (a->extent == CLN_PER_GROUP)
         span.bytes = (size_t)op->groups * sizeof(float);
+    else if (a->extent == CLN_PER_SAMPLE)
+        span.bytes = (size_t)op->samples * sizeof(int32_t);
     return span;
 }
 

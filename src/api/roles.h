@@ -11,6 +11,7 @@ enum cln_extent {
     CLN_CHANNEL,    /* exactly c floats */
     CLN_PER_WEIGHT, /* exactly a float a weight */
     CLN_PER_GROUP,  /* at least a float a statistics group; batch norm without virtual batches: exactly */
+    CLN_PER_SAMPLE, /* at least an int32 a sample */
     CLN_STATE_SIZE, /* at least clnorm_plan_state_bytes() */
     CLN_STATISTICS_SIZE,
     CLN_GATHERED_SIZE, /* at least parts times that of statistics */
@@ -31,8 +32,8 @@ struct cln_alias {
     enum cln_role out, in;
 };
 
-/* Resolves the arguments into op->role and checks presence, kind, device, alignment, size and overlap. op->view, op->elements, op->groups
- * and op->parts are set. `who` is the call's name. */
+/* Resolves the arguments into op->role and checks presence, kind, device, alignment, size and overlap. op->view, op->samples, op->elements,
+ * op->groups and op->parts are set. `who` is the call's name. */
 clnorm_status cln_bind(const clnorm_plan *plan, const char *who, const struct cln_argument *arguments, size_t count,
                        const struct cln_alias *aliases, size_t alias_count, struct cln_op *op);
 

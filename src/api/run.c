@@ -25,6 +25,7 @@ static clnorm_status begin(clnorm_plan *plan, const char *who, int64_t n, const 
         return cln_fail(CLNORM_E_N, "%s: n is %" PRId64 " but must be from 0 to the plan's n, %" PRId64, who, n,
                         plan->desc.n);
     op->view = cln_view_make(&plan->desc, (uint64_t)n);
+    op->samples = (uint64_t)n;
     op->elements = cln_view_elements(&op->view);
     op->groups = cln_view_groups(&plan->desc, (uint64_t)n);
     return plan->device->backend->check_stream(plan->device, who, stream);
@@ -70,6 +71,7 @@ clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
     TRY(cln_check_pair(__func__, &args->running_mean, &args->running_var));
     TRY(cln_check_running(__func__, &args->running));
     TRY(cln_check_residual(plan, __func__, &args->z, &args->sum));
+    TRY(cln_check_lengths(plan, __func__, &args->lengths));
     op.running = args->running;
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
@@ -84,6 +86,7 @@ clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
         {CLN_RUNNING_VAR, CLN_INOUT, CLN_CHANNEL, 0, &args->running_var},
         {CLN_Z, CLN_IN, CLN_TENSOR, plan->desc.residual != CLNORM_NO_RESIDUAL, &args->z},
         {CLN_SUM, CLN_OUT, CLN_TENSOR, plan->desc.residual == CLNORM_RESIDUAL_BEFORE, &args->sum},
+        {CLN_LENGTHS, CLN_IN, CLN_PER_SAMPLE, plan->desc.lengths != 0, &args->lengths},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     const struct cln_alias aliases[] = {{CLN_SUM, CLN_X}, {CLN_SUM, CLN_Z}, {CLN_Y, CLN_X}};
@@ -97,6 +100,7 @@ clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args)
     BEGIN(args->n);
     TRY(cln_check_norm(plan, __func__, cln_has_running(plan), "clnorm_forward"));
     TRY(cln_check_residual(plan, __func__, &args->z, NULL));
+    TRY(cln_check_lengths(plan, __func__, &args->lengths));
     op.source = CLN_FROM_RUNNING;
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
@@ -106,6 +110,7 @@ clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args)
         {CLN_RUNNING_MEAN, CLN_IN, CLN_CHANNEL, 1, &args->running_mean},
         {CLN_RUNNING_VAR, CLN_IN, CLN_CHANNEL, 1, &args->running_var},
         {CLN_Z, CLN_IN, CLN_TENSOR, plan->desc.residual != CLNORM_NO_RESIDUAL, &args->z},
+        {CLN_LENGTHS, CLN_IN, CLN_PER_SAMPLE, plan->desc.lengths != 0, &args->lengths},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), y_over_x, 1, &op));
@@ -147,6 +152,7 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
     }
     TRY(cln_choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, &args->running_mean, &op.source));
     TRY(cln_check_activation(plan, __func__, args));
+    TRY(cln_check_lengths(plan, __func__, &args->lengths));
     if (!cln_given(&args->dx) && !cln_given(&args->dweight) && !cln_given(&args->dbias) && !cln_given(&args->dz))
         return cln_fail(CLNORM_E_MISSING, "%s: dx, dweight and dbias are all missing but at least one must be given",
                         __func__);
@@ -173,6 +179,7 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
         {CLN_BIAS, CLN_IN, CLN_PER_WEIGHT, 0, &args->bias},
         {CLN_Z, CLN_IN, CLN_TENSOR, z_needed && plan->desc.residual == CLNORM_RESIDUAL_AFTER, &args->z},
         {CLN_DZ, CLN_OUT, CLN_TENSOR, 0, &args->dz},
+        {CLN_LENGTHS, CLN_IN, CLN_PER_SAMPLE, plan->desc.lengths != 0, &args->lengths},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), dx_over_dy, args->accumulate & CLNORM_ADD_DX ? 0 : 1,

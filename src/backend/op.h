@@ -39,6 +39,7 @@
     ROLE(G_X, "g_x")                                                                                                   \
     ROLE(G_DY, "g_dy")                                                                                                 \
     ROLE(G_WEIGHT, "g_weight")                                                                                         \
+    ROLE(LENGTHS, "lengths")                                                                                           \
     ROLE(WORKSPACE, "workspace")                                                                                       \
     ROLE(PARTIALS, "partials")
 
@@ -95,8 +96,8 @@ struct cln_op {
     enum cln_step steps[CLN_MAX_STEPS];
     int step_count; /* 0: nothing to do, but a stream's event still completes */
     struct cln_span role[CLN_ROLE_COUNT];
-    struct cln_view view;      /* of this call's n, or of the part's samples */
-    uint64_t elements, groups; /* of the whole call: those of a tensor, and its statistics groups */
+    struct cln_view view;               /* of this call's n, or of the part's samples */
+    uint64_t samples, elements, groups; /* of the whole call: its n, those of a tensor, and its statistics groups */
     /* Another part of the same call: the first part alone takes the stream's wait list, the last alone its event. */
     int follows, precedes;
     clnorm_dtype x_dtype, y_dtype; /* of X, DX, Z, DZ, SUM; of Y, DY */

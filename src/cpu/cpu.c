@@ -5,6 +5,7 @@
 #include "cpu/grid.h"
 #include "cpu/run.h"
 #include "cpu/run_double.h"
+#include "cpu/run_lengths.h"
 #include "cpu/run_rows.h"
 #include "cpu/run_samples.h"
 #include "cpu/simd/simd.h"
@@ -184,6 +185,8 @@ static size_t first_order_bytes(const clnorm_plan *plan)
 
 static size_t partials_bytes(const clnorm_plan *plan)
 {
+    if (plan->desc.lengths)
+        return cln_lengths_partials_bytes(&plan->desc);
     size_t bytes = first_order_bytes(plan), second = 0;
     if (plan->desc.double_backward)
         second = cln_double_partials_bytes(&plan->view);
@@ -258,6 +261,8 @@ static clnorm_status cpu_run(clnorm_plan *plan, const struct cln_op *op)
         find_zero_weights(plan, op);
     if (cln_bound(op, CLN_V_DX) || cln_bound(op, CLN_V_DWEIGHT) || cln_bound(op, CLN_V_DBIAS))
         cln_double_run(op);
+    else if (cln_bound(op, CLN_LENGTHS) && op->elements > 0)
+        cln_lengths_run(plan->impl, &plan->desc, op);
     else if (plan->desc.norm == CLNORM_BATCH)
         cln_cpu_run(plan->impl, op);
     else if (cln_view_elements(&op->view) == 0)

@@ -2,6 +2,7 @@
 
 #include "cpu/grid.h"
 #include "cpu/run_double.h"
+#include "cpu/run_lengths.h"
 #include "cpu/run_rows.h"
 #include "cpu/run_samples.h"
 #include "cpu/stage.h"
@@ -89,13 +90,15 @@ static size_t say_tensors(char *text, size_t bytes, const clnorm_plan *plan, con
                          : backward   ? has_z ? "x, dy and z" : "x and dy"
                                       : "x";
     struct times of_sum = {t.memory - 1, t.memory > 1 ? 1 : t.cache};
-    int n = snprintf(text, bytes, "  tensors: %s read %s%s, %s written once%s\n" CLN_EXPLAIN_BYTES "\n", inputs,
+    int n = snprintf(text, bytes, "  tensors: %s read %s%s, %s written once%s%s\n" CLN_EXPLAIN_BYTES "\n", inputs,
                      often(sums ? of_sum : t), has_z && !backward && !sums ? ", z once" : "",
                      sums                    ? "sum and y"
                      : cln_bound(op, CLN_DZ) ? "dx and dz"
                      : backward              ? "dx"
                                              : "y",
-                     cln_cpu_streams(plan->impl, op) ? ", stored past the cache" : "", read, bytes_of(op, out, 4));
+                     cln_cpu_streams(plan->impl, op) ? ", stored past the cache" : "",
+                     plan->desc.lengths ? "; of padding nothing is read, and zeros are written" : "", read,
+                     bytes_of(op, out, 4));
     return n > 0 ? (size_t)n : 0;
 }
 
@@ -111,7 +114,9 @@ static size_t explain_call(char *text, size_t bytes, const clnorm_plan *plan, in
 {
     struct cln_explained e;
     struct cln_op op = usual_call(plan, &plan->batch, backward);
-    if (plan->desc.norm == CLNORM_BATCH)
+    if (plan->desc.lengths)
+        cln_lengths_explain(&e, &plan->desc);
+    else if (plan->desc.norm == CLNORM_BATCH)
         batch_explain(&e, plan->impl, &op);
     else if (plan->view.along)
         cln_rows_explain(&e, &plan->view, backward);
@@ -128,7 +133,10 @@ static size_t explain_infer(char *text, size_t bytes, const clnorm_plan *plan)
     struct cln_view view = cln_view_as_batch(&plan->desc, (uint64_t)plan->desc.n);
     struct cln_op op = usual_call(plan, &view, 0);
     char how[64];
-    snprintf(how, sizeof how, "%llu chunks are written", (unsigned long long)cln_grid_make(&view, 1).chunks);
+    if (plan->desc.lengths)
+        snprintf(how, sizeof how, "strips and pieces are those of forward");
+    else
+        snprintf(how, sizeof how, "%llu chunks are written", (unsigned long long)cln_grid_make(&view, 1).chunks);
     return say(text, bytes, plan, &op, "infer: apply alone, for the statistics are there; ", how, (struct times){1, 0});
 }
 
@@ -162,8 +170,9 @@ static const char *family_name(const clnorm_plan *plan)
 {
     if (plan->view.along)
         return "rows";
-    enum cln_family family =
-        plan->desc.norm == CLNORM_BATCH ? cln_grid_make(&plan->batch, 1).family : plan->view.family;
+    enum cln_family family = plan->desc.norm == CLNORM_BATCH && !plan->desc.lengths
+                                 ? cln_grid_make(&plan->batch, 1).family
+                                 : plan->view.family;
     return family == CLN_SEGMENTS ? "segments" : "columns";
 }
 

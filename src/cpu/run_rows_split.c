@@ -80,7 +80,7 @@ static void merge_rows(const struct cln_rows_call *call)
                 sum_g += piece_sums(call, 0)[i];
                 sum_gd += piece_sums(call, 1)[i];
             }
-            slope = cln_statistic_slope(op, &s, sum_g, sum_gd);
+            slope = cln_statistic_slope(op, &s, (double)cln_view_statistics_count(&op->view), sum_g, sum_gd);
         }
         split_scalars(call, 0, k)[j] = s.m;
         split_scalars(call, 1, k)[j] = s.c;

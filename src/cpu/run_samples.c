@@ -205,7 +205,8 @@ static void backward_tile(const struct cln_samples_call *call, const struct tile
     }
     for (uint64_t j = 0; j < t->count; j++) {
         struct cln_statistic s = {of[j].m, of[j].c, of[j].rstd, 0.0f};
-        struct cln_slope slope = cln_statistic_slope(op, &s, sums[j][0], sums[j][1]);
+        struct cln_slope slope =
+            cln_statistic_slope(op, &s, (double)cln_view_statistics_count(&op->view), sums[j][0], sums[j][1]);
         of[j].q = slope.q;
         of[j].r = slope.r;
     }

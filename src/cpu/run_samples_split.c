@@ -95,7 +95,8 @@ static void merge_groups(const struct cln_samples_call *call)
             sum_g += w * dy;
             sum_gd += w * dyd;
         }
-        struct cln_slope slope = cln_statistic_slope(op, &s, sum_g, sum_gd);
+        struct cln_slope slope =
+            cln_statistic_slope(op, &s, (double)cln_view_statistics_count(&op->view), sum_g, sum_gd);
         of[i].q = slope.q;
         of[i].r = slope.r;
         if (cln_bound(op, CLN_RUNNING_MEAN)) { /* instance norm: into the place of what the first part had */

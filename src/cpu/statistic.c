@@ -13,7 +13,7 @@ struct cln_statistic cln_statistic_keep(const struct cln_op *op, uint64_t g, con
     /* A NaN or Inf makes the whole group NaN; not so an Inf without a mean, whose rstd is 0. */
     int finite = !op->view.centred || (isfinite(t->mean) && isfinite(t->m2));
     double mean = finite ? t->mean : NAN;
-    struct cln_statistic s = {.m = (float)mean, .var = finite ? (float)(t->m2 / t->count) : NAN};
+    struct cln_statistic s = {.m = (float)mean, .var = finite ? (float)(t->count > 0.0 ? t->m2 / t->count : 0.0) : NAN};
     s.c = isfinite(s.m) ? (float)(mean - s.m) : 0.0f;
     s.rstd = cln_rstd(s.var, op->eps);
     if (cln_bound(op, CLN_STATE)) {
@@ -44,10 +44,10 @@ struct cln_statistic cln_statistic_of(const struct cln_op *op, uint64_t g)
                                   floats(op, CLN_RSTD)[g], 0.0f};
 }
 
-struct cln_slope cln_statistic_slope(const struct cln_op *op, const struct cln_statistic *s, double sum_g,
+struct cln_slope cln_statistic_slope(const struct cln_op *op, const struct cln_statistic *s, double count, double sum_g,
                                      double sum_gd)
 {
-    double count = (double)cln_view_statistics_count(&op->view), rstd = s->rstd;
+    double rstd = s->rstd;
     return (struct cln_slope){(float)(-rstd * rstd * (rstd * sum_gd / count)),
                               op->view.centred ? (float)(-rstd * (sum_g / count)) : 0.0f};
 }

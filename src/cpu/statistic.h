@@ -24,16 +24,16 @@ static inline float cln_undo(float weight, float rstd)
     return cln_is_zero(weight) ? 0.0f : (float)(1.0 / ((double)weight * rstd));
 }
 
-/* From the sums t of statistics group g, written to STATE, MEAN, VAR and RSTD where they are bound. RMS norm: sums of mean 0. */
+/* From the sums t of statistics group g (of no values: 0), written to STATE, MEAN, VAR and RSTD where they are bound. RMS norm: sums of mean 0. */
 struct cln_statistic cln_statistic_keep(const struct cln_op *op, uint64_t g, const struct cln_moments *t);
 /* From STATE, or from MEAN and RSTD; in a backward from y, which has x − mean, m and c are 0. */
 struct cln_statistic cln_statistic_of(const struct cln_op *op, uint64_t g);
 
-/* The scalars of dx = rstd·weight·dy + (q·((x − m) − c) + r), of Σg and Σ g·((x − m) − c) over the group's count values; g = weight·dy. */
+/* The scalars of dx = rstd·weight·dy + (q·((x − m) − c) + r), of Σg and Σ g·((x − m) − c) over the group's `count` values; g = weight·dy. */
 struct cln_slope {
     float q, r;
 };
-struct cln_slope cln_statistic_slope(const struct cln_op *op, const struct cln_statistic *s, double sum_g,
+struct cln_slope cln_statistic_slope(const struct cln_op *op, const struct cln_statistic *s, double count, double sum_g,
                                      double sum_gd);
 
 /* The gradient of a weight: the sum, or, if the call is to add with `flag`, what is there and the sum. */

@@ -52,7 +52,11 @@ static struct cln_view batch_view(const clnorm_desc *desc, uint64_t n)
 {
     uint64_t positions = positions_of(desc), c = (uint64_t)desc->c;
     struct cln_view v = {.groups = c, .weights = c};
-    if (c == 1) { /* one channel is one run in every layout */
+    if (c == 1 && desc->lengths) {
+        v.family = CLN_SEGMENTS;
+        v.outers = n;
+        v.inners = v.outer_stride = v.group_stride = positions;
+    } else if (c == 1) { /* one channel is one run in every layout */
         v.family = CLN_SEGMENTS;
         v.outers = n > 0;
         v.inners = n > 0 ? n * positions : 1; /* never 0: what it divides is cut by it */
@@ -78,7 +82,7 @@ static struct cln_view sample_view(const clnorm_desc *desc, uint64_t n, uint64_t
 {
     uint64_t positions = positions_of(desc), c = (uint64_t)desc->c;
     struct cln_view v = {.groups = n * c, .weights = c, .merged = merged};
-    if (positions == 1) /* the channels of a statistics group are a row */
+    if (positions == 1 && !desc->lengths) /* the channels of a statistics group are a row */
         return rows_of(n * (c / merged), merged, c / merged);
     if (desc->layout == CLNORM_NSC && c > 1) {
         v.family = CLN_COLUMNS;
@@ -118,6 +122,7 @@ struct cln_view cln_view_make(const clnorm_desc *desc, uint64_t n)
         break;
     }
     v.centred = desc->norm != CLNORM_RMS;
+    v.positions = desc->lengths ? positions_of(desc) : 0;
     v.merged = v.merged ? v.merged : 1;
     v.cycle = v.cycle ? v.cycle : 1;
     if (v.set == 0) {
@@ -143,6 +148,20 @@ struct cln_view cln_view_as_batch(const clnorm_desc *desc, uint64_t n)
     clnorm_desc batch = *desc;
     batch.norm = CLNORM_BATCH;
     return cln_view_make(&batch, n);
+}
+
+struct cln_view cln_view_per_sample(const clnorm_desc *desc, uint64_t n)
+{
+    clnorm_desc of_samples = *desc;
+    if (desc->norm == CLNORM_BATCH)
+        of_samples.norm = CLNORM_INSTANCE;
+    return cln_view_make(&of_samples, n);
+}
+
+struct cln_view cln_view_of_statistics(const struct cln_view *view)
+{
+    int runs = view->family == CLN_SEGMENTS && view->merged > 1 && view->positions == 0;
+    return runs ? cln_view_merge(view) : *view;
 }
 
 struct cln_view cln_view_merge(const struct cln_view *view)

@@ -12,7 +12,10 @@
  *
  * Where group g begins: sets of `set` groups are `set_stride` apart, the groups of a set `group_stride`. Where `merged` is more than 1
  * (group norm), so many neighbours make one *statistics group*; else a group is one. In segments such neighbours follow each other
- * in memory, so that cln_view_merge has them as one run each. */
+ * in memory, so that cln_view_merge has them as one run each.
+ *
+ * Where samples have lengths of their own (`positions` is not 0) a run of segments is never of several samples, and there are no rows
+ * with weights along them: group g's run o is of sample o + g / weights, its row o of sample o / positions + g / set. */
 #ifndef CLNORM_SRC_VIEW_VIEW_H
 #define CLNORM_SRC_VIEW_VIEW_H
 
@@ -32,9 +35,10 @@ struct cln_view {
     uint64_t merged;       /* neighbouring groups that share their statistics */
     uint64_t
         weights; /* weights there are: group g has weight g % weights; along: element i of a row has (g % cycle)·inners + i */
-    uint64_t cycle; /* along: rows after which the weights repeat */
-    int along;      /* weights run along the groups, which are single runs that follow each other: rows */
-    int centred;    /* 0: RMS norm, no mean is taken off */
+    uint64_t cycle;     /* along: rows after which the weights repeat */
+    int along;          /* weights run along the groups, which are single runs that follow each other: rows */
+    int centred;        /* 0: RMS norm, no mean is taken off */
+    uint64_t positions; /* of a sample, where each has a length of its own; else 0 */
 };
 
 /* The view of a checked descriptor for n samples; of batch norm, as one batch. */
@@ -45,6 +49,10 @@ uint64_t cln_view_batches(const clnorm_desc *desc, uint64_t n);
 uint64_t cln_view_groups(const clnorm_desc *desc, uint64_t n);
 /* Instance norm with running statistics, which are constants: batch norm with them. */
 struct cln_view cln_view_as_batch(const clnorm_desc *desc, uint64_t n);
+/* Batch norm's samples one by one, as instance norm has them; of group and instance norm, their own. */
+struct cln_view cln_view_per_sample(const clnorm_desc *desc, uint64_t n);
+/* What statistics are taken of: in segments statistics groups are runs, whatever the weights, unless samples have lengths. */
+struct cln_view cln_view_of_statistics(const struct cln_view *view);
 /* Segments: the statistics groups as single runs. */
 struct cln_view cln_view_merge(const struct cln_view *view);
 

@@ -41,6 +41,16 @@ enum case_affine { CASE_AFFINE_BOTH, CASE_AFFINE_NO_BIAS, CASE_AFFINE_NO_WEIGHT,
 /* Where `sum` of CLNORM_RESIDUAL_BEFORE is written. */
 enum case_sum_place { CASE_SUM_APART, CASE_SUM_OVER_X, CASE_SUM_OVER_Z, CASE_SUM_PLACES };
 
+/* Lengths of the samples, of desc.lengths. What x, dy and z have beyond them is NaN. */
+enum case_lengths {
+    CASE_NO_LENGTHS,
+    CASE_LENGTHS_RAGGED,  /* from 0 to all positions; of three samples or more one has all, and one none */
+    CASE_LENGTHS_WHOLE,   /* all positions */
+    CASE_LENGTHS_EMPTY,   /* 0 */
+    CASE_LENGTHS_OUTSIDE, /* as ragged, but one in three is below 0 and one above all positions */
+    CASE_LENGTHS_KINDS
+};
+
 /* What x is; dy and z are N(0, 1) unless said. In 16 bits all tensors are these values rounded; what would leave the range of f16 is scaled
  * by a power of two. */
 enum case_data {
@@ -130,13 +140,14 @@ struct clnorm_case {
     float bias_ratio;    /* |bias/weight| where the weight is not 0; 0: of N(0, 1) and of 0.5 to 1.5 */
     uint32_t accumulate; /* CLNORM_ADD_… */
     int64_t virtual_batch;
+    enum case_lengths lengths;
     bool in_short;
 };
 #define CLNORM_CASE_INIT                                                                                               \
     {                                                                                                                  \
         "", CLNORM_BATCH, 0, 0, CLNORM_NC, 0, 0, 1, 0, {0, 0, 0}, CASE_TRAIN, CASE_AFFINE_BOTH, false, 0, 1, 0, 1e-5f, \
             CLNORM_RUNNING_INIT, CASE_DATA_NORMAL, 1, CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, 0.01f,             \
-            CLNORM_NO_RESIDUAL, CASE_SUM_APART, false, false, 0, 0, 0, false                                           \
+            CLNORM_NO_RESIDUAL, CASE_SUM_APART, false, false, 0, 0, 0, CASE_NO_LENGTHS, false                          \
     }
 
 /* ---- the table ------------------------------------------------------------------------------------------------- */
@@ -153,6 +164,7 @@ const char *case_dtype_name(clnorm_dtype dtype);                /* "f32", "f16",
 const char *case_activation_name(clnorm_activation activation); /* "none", "relu", "leaky", "gelu", "silu" */
 const char *case_residual_name(clnorm_residual residual);       /* "none", "after", "before" */
 const char *case_mode_name(enum case_mode mode);
+const char *case_lengths_name(enum case_lengths lengths); /* "none", "ragged", "whole", "empty", "outside" */
 const char *case_data_name(enum case_data data);
 const char *case_output_name(enum case_output output); /* "y", "running_mean", "statistics_count", … */
 bool case_output_parse(const char *name, enum case_output *output);
@@ -174,7 +186,8 @@ struct case_inputs {
     float *x, *dy, *weight, *bias, *running_mean, *running_var, *mean, *rstd;
     float *z, *dx, *dweight, *dbias, *dz; /* the gradients: what is there before they are added to */
     float *v_dx, *v_dweight, *v_dbias;
-    float *y; /* of c->from_y; NULL: what forward makes of x */
+    float *y;         /* of c->from_y; NULL: what forward makes of x */
+    int32_t *lengths; /* one a sample */
 };
 struct case_problem *case_prepare_given(const struct clnorm_case *c, const struct case_inputs *inputs);
 void case_problem_free(struct case_problem *problem);

@@ -152,6 +152,20 @@ void data_fill(const struct clnorm_case *c, const struct reference_problem *shap
     }
 }
 
+void data_fill_lengths(const struct clnorm_case *c, const struct reference_problem *shape, int32_t *lengths)
+{
+    struct generator g = {~c->seed * 32};
+    for (size_t n = 0; n < shape->n; n++) {
+        const int32_t some = (int32_t)(next(&g) % (shape->s + 1)), all = (int32_t)shape->s;
+        const bool ragged = c->lengths != CASE_LENGTHS_WHOLE && c->lengths != CASE_LENGTHS_EMPTY;
+        lengths[n] = c->lengths == CASE_LENGTHS_WHOLE ? all : ragged ? some : 0;
+        if (ragged && shape->n > 2 && n < 2)
+            lengths[n] = n ? 0 : all;
+        if (c->lengths == CASE_LENGTHS_OUTSIDE && n % 3)
+            lengths[n] = n < 3 ? (n == 1 ? INT32_MIN : INT32_MAX) : n % 3 == 1 ? -1 : all + 1;
+    }
+}
+
 void data_fill_old(const struct clnorm_case *c, enum case_input input, size_t count, float *values)
 {
     struct generator g = {~c->seed * 16 + (uint64_t)input};

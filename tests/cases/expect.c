@@ -25,6 +25,7 @@
  *          K − 1 roundings of sums no larger than the sum of the terms' magnitudes, (K − 1)u of it more. Running statistics take the
  *          batches one after the other: what they are off by after one goes into the next with the old value's share.
  *   from y   What x̂ of the given y is off by goes into dx and dweight: from_y.c.
+ *   lengths   What is not valid is of no group and no weight: all of the above is of what is valid. Padding is exact.
  *   counts are exact.
  *   activation, residual   What they add to y and to the gradients: wide.c. The rounded sum x + z before a norm is exact, and what
  *          the norm is judged by. dz is dy', with what that may be off by.
@@ -219,7 +220,7 @@ static struct running blend(const struct case_problem *p, struct running old, si
                             double batch_tolerance)
 {
     const clnorm_running *r = &p->c.running;
-    if (p->c.n == 0 || (r->guard == CLNORM_GUARD_FINITE && !isfinite(batch)))
+    if ((r->guard == CLNORM_GUARD_FINITE && !isfinite(batch)))
         return old;
     if (r->average == CLNORM_CUMULATIVE) {
         const double count = (double)r->count + (double)k + 1, value = old.value + (batch - old.value) / count;
@@ -233,56 +234,59 @@ static struct running blend(const struct case_problem *p, struct running old, si
     return (struct running){value, tolerance};
 }
 
-/* What a batch gives to a channel, and how far off that may be. */
+/* What a batch gives to a channel, and how far off that may be. Without values it gives nothing. */
 struct batch {
     double mean, var, mean_tolerance, var_tolerance;
+    bool has_values;
 };
 
-/* Of batch norm's group of the channel in batch k, or the mean over the samples. */
-static struct batch batch_of(const struct case_problem *p, const struct wide *w, const double *channel_mean,
-                             const double *channel_var, size_t k, size_t c)
+/* The unbiased variance of m values has m/(m − 1), and its product with var. */
+static double unbiased(const struct case_problem *p, size_t m)
+{
+    return p->c.running.variance == CLNORM_UNBIASED && m > 1 ? (double)m / ((double)m - 1) : 1;
+}
+
+/* Of batch norm's group of the channel in batch k, or the mean over the samples that have values. */
+static struct batch batch_of(const struct case_problem *p, const struct wide *w, const double *channel_mean, size_t k,
+                             size_t c)
 {
     const bool over_samples = p->c.norm == CLNORM_INSTANCE, exact = p->c.data == CASE_DATA_EXACT_INTEGERS;
     const size_t samples = over_samples ? p->shape.n : 1, first = k * p->shape.c + c;
-    const double mean = over_samples ? channel_mean[c] : w->mean[first],
-                 var = over_samples ? channel_var[c] : w->var[first], n = (double)samples;
-    double pair = 0, apart = 0, flushed = 0;
-    bool same = isfinite(mean);
+    const double mean = over_samples ? channel_mean[c] : w->mean[first];
+    double n = 0, var = 0, pair = 0, apart = 0, flushed = 0;
+    bool same = isfinite(mean), corrected = false;
     for (size_t i = 0; i < samples; i++) {
-        const size_t g = first + i * p->shape.c;
-        const double off = w->mean[g] - mean;
-        pair += 16 * u * sqrt(w->var[g]) / n;
-        apart += off * off / n;
-        flushed += w->var[g] > 0 ? 3 * smallest_normal / n : 0;
+        const size_t g = first + i * p->shape.c, m = problem_group_size(p, g);
+        const double off = w->mean[g] - mean, factor = unbiased(p, m);
+        if (m == 0)
+            continue;
+        n++;
+        var += factor * w->var[g];
+        pair += 16 * u * sqrt(w->var[g]);
+        apart += off * off;
+        flushed += w->var[g] > 0 ? 3 * factor * smallest_normal : 0;
         same = same && w->var[g] == 0 && off == 0;
+        corrected = corrected || factor > 1;
     }
-    struct batch b = {mean, var, 0, 16 * u * var + flushed};
+    struct batch b = {.mean = mean, .has_values = n > 0};
+    if (n == 0)
+        return b;
+    b.var = var / n;
+    b.var_tolerance = ((over_samples ? 32 : 16) * u + (corrected ? division + u : 0)) * b.var + flushed / n;
     if (!same)
-        b.mean_tolerance = (exact && !over_samples ? 0 : pair) + 16 * u * sqrt(apart) + u * fabs(mean);
-    if (over_samples)
-        b.var_tolerance += 16 * u * var;
+        b.mean_tolerance = (exact && !over_samples ? 0 : pair / n) + 16 * u * sqrt(apart / n) + u * fabs(mean);
     return b;
 }
 
-/* The unbiased variance has m/(m − 1), and its product with var. */
-static void make_unbiased(const struct case_problem *p, size_t m, struct batch *b)
-{
-    const double factor = (double)m / ((double)m - 1);
-    if (p->c.running.variance != CLNORM_UNBIASED || m < 2)
-        return;
-    b->var_tolerance = factor * b->var_tolerance + (division + u) * factor * b->var;
-    b->var *= factor;
-}
-
 /* The batches enter one after the other. */
-static void expect_channel(struct case_problem *p, const struct wide *w, const double *channel_mean,
-                           const double *channel_var, size_t c)
+static void expect_channel(struct case_problem *p, const struct wide *w, const double *channel_mean, size_t c)
 {
     const float *mean = p->input[INPUT_RUNNING_MEAN], *var = p->input[INPUT_RUNNING_VAR];
     struct running of_mean = {mean ? mean[c] : 0, 0}, of_var = {var ? var[c] : 0, 0};
     for (size_t k = 0; k < case_batches(&p->c); k++) {
-        struct batch b = batch_of(p, w, channel_mean, channel_var, k, c);
-        make_unbiased(p, problem_group_size(p, k * p->shape.c + c), &b);
+        const struct batch b = batch_of(p, w, channel_mean, k, c);
+        if (!b.has_values)
+            continue;
         of_mean = blend(p, of_mean, k, b.mean, b.mean_tolerance);
         of_var = blend(p, of_var, k, b.var, b.var_tolerance);
     }
@@ -299,7 +303,7 @@ static bool expect_channels(struct case_problem *p, const struct wide *w)
     if (ok) {
         reference_channel_statistics(&p->shape, w->mean, w->var, mean, var);
         for (size_t c = 0; c < p->shape.c; c++)
-            expect_channel(p, w, mean, var, c);
+            expect_channel(p, w, mean, c);
     }
     free(mean);
     free(var);
@@ -317,6 +321,18 @@ static void expect_y(struct case_problem *p, const struct wide *w)
     reference_apply(&p->shape, w->x, w->mean, w->var, w->weight, w->bias, y);
     for (size_t i = 0; i < p->elements; i++)
         y[i] = reference_activate(activation, p->c.slope, y[i] + (w->z ? w->z[i] : 0));
+}
+
+/* What is not valid is 0, exactly. */
+static void expect_padding(struct case_problem *p)
+{
+    static const enum case_output outputs[] = {CASE_Y, CASE_DX, CASE_DZ};
+    for (size_t k = 0; k < sizeof outputs / sizeof *outputs; k++) {
+        for (size_t i = 0; p->valid && p->reference[outputs[k]] && i < p->elements; i++) {
+            if (!reference_is_valid(&p->shape, i))
+                p->reference[outputs[k]][i] = 0;
+        }
+    }
 }
 
 /* Gradients of tensors are added to what is there: one rounding more. */
@@ -352,6 +368,7 @@ bool problem_expect(struct case_problem *p)
         memcpy(p->reference[CASE_DZ], w.delta, bytes);
         memcpy(p->alone[CASE_DZ], w.delta_off, bytes);
     }
+    expect_padding(p);
     add_old(p, CASE_DX, INPUT_DX);
     add_old(p, CASE_DZ, INPUT_DZ);
     wide_free(&w);

@@ -33,6 +33,8 @@ enum case_input {
 struct case_problem {
     struct clnorm_case c;
     struct reference_problem shape;
+    int32_t *lengths; /* of the samples; NULL: c.lengths is CASE_NO_LENGTHS */
+    size_t *valid;    /* what they count as */
     size_t elements, groups, weights;
     float *input[INPUTS]; /* NULL: the case has none. Tensors are values of their type */
     size_t count[CASE_OUTPUTS];
@@ -59,6 +61,7 @@ bool case_works_out_again(const struct clnorm_case *c);
 
 /* data.c: the tensors of elements floats each. dy and z may be NULL. */
 void data_fill(const struct clnorm_case *c, const struct reference_problem *shape, float *x, float *dy, float *z);
+void data_fill_lengths(const struct clnorm_case *c, const struct reference_problem *shape, int32_t *lengths);
 /* What gradients are added to, and cotangents: N(0, 1); v_dx of CASE_DATA_DY_MEAN1E4: N(1e4, 1). */
 void data_fill_old(const struct clnorm_case *c, enum case_input input, size_t count, float *values);
 /* Puts the NaN or Inf of the kind of data into x or dy. -> its group, or NO_GROUP for the other kinds. */

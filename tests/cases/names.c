@@ -43,6 +43,7 @@ static const char *const output_names[CASE_OUTPUTS] = {"y",
                                                        "g_weight"};
 static const char *const dtype_names[] = {"f32", "f16", "bf16"};
 static const char *const activation_names[] = {"none", "relu", "leaky", "gelu", "silu"};
+static const char *const lengths_names[CASE_LENGTHS_KINDS] = {"none", "ragged", "whole", "empty", "outside"};
 static const char *const residual_names[] = {"none", "after", "before"};
 static const char *const gradient_names[] = {"dx", "dweight", "dbias", "dz"}; /* bits of accumulate */
 
@@ -64,6 +65,11 @@ const char *case_activation_name(clnorm_activation activation)
 const char *case_residual_name(clnorm_residual residual)
 {
     return residual_names[residual];
+}
+
+const char *case_lengths_name(enum case_lengths lengths)
+{
+    return lengths_names[lengths];
 }
 
 const char *case_mode_name(enum case_mode mode)
@@ -151,6 +157,8 @@ void case_set_name(struct clnorm_case *c)
         add(c, "_last-partial-batch-of-%" PRId64, c->plan_n);
     if (c->virtual_batch)
         add(c, "_virtual%" PRId64, c->virtual_batch);
+    if (c->lengths)
+        add(c, "_lengths-%s", lengths_names[c->lengths]);
     add(c, "_%s", data_names[c->data]);
     if (c->in_place)
         add(c, "_inplace");

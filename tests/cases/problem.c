@@ -155,7 +155,7 @@ size_t problem_input_count(const struct reference_problem *shape, enum case_inpu
 
 static float *floats(size_t count)
 {
-    return malloc((count ? count : 1) * sizeof(float));
+    return calloc(count ? count : 1, sizeof(float));
 }
 
 /* Which inputs the case has: allocated, or taken from those given. */
@@ -240,13 +240,36 @@ static bool fill_inputs(struct case_problem *p)
     return true;
 }
 
-static struct case_problem *prepare(const struct clnorm_case *c, float **given)
+/* lengths NULL: those that the case names. */
+static bool set_lengths(struct case_problem *p, int32_t *lengths)
+{
+    const size_t n = p->shape.n;
+    p->lengths = lengths;
+    if (p->c.lengths == CASE_NO_LENGTHS)
+        return true;
+    if (!p->lengths && (p->lengths = malloc((n ? n : 1) * sizeof *p->lengths)))
+        data_fill_lengths(&p->c, &p->shape, p->lengths);
+    p->shape.lengths = p->valid = malloc((n ? n : 1) * sizeof *p->valid);
+    for (size_t i = 0; p->lengths && p->valid && i < n; i++) {
+        const int64_t length = p->lengths[i], most = (int64_t)p->shape.s;
+        p->valid[i] = (size_t)(length < 0 ? 0 : length > most ? most : length);
+    }
+    return p->lengths && p->valid;
+}
+
+static struct case_problem *prepare(const struct clnorm_case *c, float **given, int32_t *lengths)
 {
     struct case_problem *p = calloc(1, sizeof *p);
-    if (!p)
+    if (!p) {
+        free(lengths);
         return NULL;
+    }
     p->c = *c;
     p->shape = case_shape(c, c->n);
+    if (!set_lengths(p, lengths)) {
+        case_problem_free(p);
+        return NULL;
+    }
     p->elements = reference_elements(&p->shape);
     p->groups = reference_groups(&p->shape);
     p->weights = reference_weights(&p->shape);
@@ -263,7 +286,7 @@ static struct case_problem *prepare(const struct clnorm_case *c, float **given)
     if (ok && p->poisoned != NO_GROUP) {
         struct clnorm_case clean = *c;
         clean.data = CASE_DATA_NORMAL;
-        ok = (p->clean = prepare(&clean, NULL)) != NULL;
+        ok = (p->clean = prepare(&clean, NULL, NULL)) != NULL;
     }
     if (!ok) {
         case_problem_free(p);
@@ -274,7 +297,7 @@ static struct case_problem *prepare(const struct clnorm_case *c, float **given)
 
 struct case_problem *case_prepare(const struct clnorm_case *c)
 {
-    return prepare(c, NULL);
+    return prepare(c, NULL, NULL);
 }
 
 struct case_problem *case_prepare_given(const struct clnorm_case *c, const struct case_inputs *inputs)
@@ -298,7 +321,7 @@ struct case_problem *case_prepare_given(const struct clnorm_case *c, const struc
         [INPUT_V_DWEIGHT] = inputs->v_dweight,
         [INPUT_V_DBIAS] = inputs->v_dbias,
     };
-    struct case_problem *p = prepare(c, given);
+    struct case_problem *p = prepare(c, given, inputs->lengths);
     for (int i = 0; i < INPUTS; i++)
         free(given[i]); /* what the case does not read, or did not take */
     return p;
@@ -316,6 +339,8 @@ void case_problem_free(struct case_problem *p)
         free(p->alone[o]);
     }
     case_problem_free(p->clean);
+    free(p->lengths);
+    free(p->valid);
     free(p);
 }
 
@@ -339,15 +364,17 @@ const double *case_tolerance(const struct case_problem *p, enum case_output outp
     return p->tolerance[output];
 }
 
-double case_allowed(const struct case_problem *p, enum case_output output, size_t i)
-{
-    return p->tolerance[output][case_part(p, output, i)] + (p->alone[output] ? p->alone[output][i] : 0);
-}
-
 static bool is_tensor(enum case_output output)
 {
     return output == CASE_Y || output == CASE_DX || output == CASE_DZ || output == CASE_SUM || output == CASE_G_X ||
            output == CASE_G_DY;
+}
+
+double case_allowed(const struct case_problem *p, enum case_output output, size_t i)
+{
+    if (p->valid && is_tensor(output) && !reference_is_valid(&p->shape, i))
+        return 0;
+    return p->tolerance[output][case_part(p, output, i)] + (p->alone[output] ? p->alone[output][i] : 0);
 }
 
 static bool is_of_weights(enum case_output output)

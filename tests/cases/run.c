@@ -51,6 +51,7 @@ clnorm_status case_bind(const struct case_problem *problem, clnorm_device *devic
     desc.virtual_batch = c->virtual_batch;
     desc.double_backward = case_mode_is_double(c->mode);
     desc.backward_from_y = c->from_y;
+    desc.lengths = c->lengths != CASE_NO_LENGTHS;
     clnorm_status status = clnorm_plan_create(device, &desc, &r->plan);
     if (status == CLNORM_OK)
         status = slots_make(r);
@@ -120,6 +121,7 @@ static clnorm_status enqueue_forward(struct case_run *run, const void *stream)
     a.z = slot_buffer(run, SLOT_Z);
     if (c->residual == CLNORM_RESIDUAL_BEFORE)
         a.sum = slot_buffer(run, case_slot_sum(c));
+    a.lengths = slot_buffer(run, SLOT_LENGTHS);
     a.stream = stream;
     return clnorm_forward(run->plan, &a);
 }
@@ -136,6 +138,7 @@ static clnorm_status enqueue_infer(struct case_run *run, const void *stream)
     a.running_mean = slot_buffer(run, SLOT_RUNNING_MEAN);
     a.running_var = slot_buffer(run, SLOT_RUNNING_VAR);
     a.z = slot_buffer(run, SLOT_Z);
+    a.lengths = slot_buffer(run, SLOT_LENGTHS);
     a.stream = stream;
     return clnorm_infer(run->plan, &a);
 }
@@ -172,6 +175,7 @@ static clnorm_status enqueue_backward(struct case_run *run, const void *stream)
             a.z = slot_buffer(run, SLOT_Z);
     }
     a.accumulate = c->accumulate;
+    a.lengths = slot_buffer(run, SLOT_LENGTHS);
     a.stream = stream;
     return clnorm_backward(run->plan, &a);
 }

@@ -35,6 +35,7 @@ enum case_slot {
     SLOT_G_X,
     SLOT_G_DY,
     SLOT_G_WEIGHT,
+    SLOT_LENGTHS,
     SLOTS
 };
 

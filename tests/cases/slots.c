@@ -10,7 +10,7 @@ static const char *const slot_names[SLOTS] = {
     "x",        "dy",        "weight", "bias",    "running_mean", "running_var", "mean (given)", "rstd (given)",
     "z",        "y (given)", "dx",     "dweight", "dbias",        "dz",          "v_dx",         "v_dweight",
     "v_dbias",  "y",         "state",  "mean",    "var",          "rstd",        "sum",          "statistics",
-    "gathered", "sums",      "g_x",    "g_dy",    "g_weight"};
+    "gathered", "sums",      "g_x",    "g_dy",    "g_weight",     "lengths"};
 
 const char *case_slot_name(enum case_slot slot)
 {
@@ -96,6 +96,16 @@ bool slot_is_unchanged(const struct slot *slot, size_t k)
 
 /* ---- buffers --------------------------------------------------------------------------------------------------- */
 
+/* Nor may what is beyond the length of a sample be read. */
+static void put_padding(const struct case_problem *p, enum case_slot i, const struct slot *slot)
+{
+    const bool read = i == SLOT_X || i == SLOT_DY || i == SLOT_Z;
+    for (size_t k = 0; p->valid && read && k < p->elements; k++) {
+        if (!reference_is_valid(&p->shape, k))
+            slot_put_fill(slot, slot->image, slot->before + k);
+    }
+}
+
 static clnorm_status slot_make(struct case_run *run, enum case_slot i, size_t count, size_t written)
 {
     const struct case_problem *p = run->problem;
@@ -115,6 +125,9 @@ static clnorm_status slot_make(struct case_run *run, enum case_slot i, size_t co
     const float *input = (size_t)i < INPUTS ? p->input[i] : NULL;
     for (size_t k = 0; input && k < problem_input_count(&p->shape, (enum case_input)i); k++)
         slot_put(slot, slot->image, slot->before + k, input[k]);
+    put_padding(p, i, slot);
+    for (size_t k = 0; i == SLOT_LENGTHS && k < p->shape.n; k++)
+        memcpy(slot->image + slot_bytes(slot, slot->before + k), &p->lengths[k], sizeof p->lengths[k]);
     slot->some = i == SLOT_STATISTICS || i == SLOT_GATHERED || (i == SLOT_STATE && p->c.norm == CLNORM_RMS);
     return clnorm_memory_create(run->device, slot_bytes(slot, slot->total), &slot->memory);
 }
@@ -178,6 +191,7 @@ clnorm_status slots_make(struct case_run *run)
     WANT(SLOT_G_X, case_has(c, CASE_G_X), whole, elements);
     WANT(SLOT_G_DY, case_has(c, CASE_G_DY), whole, elements);
     WANT(SLOT_G_WEIGHT, case_has(c, CASE_G_WEIGHT), weights, weights);
+    WANT(SLOT_LENGTHS, p->lengths != NULL, plan.n, 0);
 #undef WANT
 
     clnorm_status status = CLNORM_OK;

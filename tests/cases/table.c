@@ -260,6 +260,7 @@ static void build_once(void)
     table_add_virtual();
     table_add_double();
     table_add_from_y();
+    table_add_lengths();
 }
 
 size_t cases_count(enum case_suite suite)

@@ -27,6 +27,8 @@ void table_add_fused(void);
 void table_add_virtual(void);
 /* table_double.c: those of the double backward. */
 void table_add_double(void);
+/* table_lengths.c: those of samples with lengths. */
+void table_add_lengths(void);
 /* table_from_y.c: those of a backward from y. */
 void table_add_from_y(void);
 

@@ -157,7 +157,8 @@ static void make_statistics(const struct case_problem *p, struct wide *w)
     for (size_t g = 0; g < p->groups; g++)
         w->rstd[g] = 1 / sqrt(w->var[g] + p->shape.eps);
     for (size_t i = 0; i < p->elements; i++)
-        wide_grow(&w->xhat_largest[reference_group_of(&p->shape, i)], fabs(wide_xhat(p, w, i)));
+        if (reference_is_valid(&p->shape, i))
+            wide_grow(&w->xhat_largest[reference_group_of(&p->shape, i)], fabs(wide_xhat(p, w, i)));
 }
 
 bool wide_make(const struct case_problem *p, struct wide *w)

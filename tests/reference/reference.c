@@ -34,6 +34,41 @@ static size_t sample_of(const struct reference_problem *p, size_t element)
     return element / (p->c * p->s);
 }
 
+static size_t position_of(const struct reference_problem *p, size_t element)
+{
+    return p->layout == REFERENCE_NSC ? element / p->c % p->s : element % p->s;
+}
+
+static size_t length_of(const struct reference_problem *p, size_t n)
+{
+    return p->lengths ? p->lengths[n] : p->s;
+}
+
+bool reference_is_valid(const struct reference_problem *p, size_t element)
+{
+    return position_of(p, element) < length_of(p, sample_of(p, element));
+}
+
+/* Valid positions of samples `first` to below `end`. */
+static size_t positions_of(const struct reference_problem *p, size_t first, size_t end)
+{
+    size_t positions = 0;
+    for (size_t n = first; n < end; n++)
+        positions += length_of(p, n);
+    return positions;
+}
+
+/* Where the k-th valid position of the samples from `first` on lies, in channel c. */
+static size_t valid_element(const struct reference_problem *p, size_t first, size_t c, size_t k)
+{
+    if (!p->lengths)
+        return reference_index(p, first + k / p->s, c, k % p->s);
+    size_t n = first;
+    for (; k >= p->lengths[n]; n++)
+        k -= p->lengths[n];
+    return reference_index(p, n, c, k);
+}
+
 /* Channels of a group of group norm. */
 static size_t together(const struct reference_problem *p)
 {
@@ -65,11 +100,11 @@ size_t reference_group_size(const struct reference_problem *p, size_t g)
     const size_t before = g / p->c * batch_of(p); /* samples, of batch norm */
     switch (p->norm) {
     case REFERENCE_BATCH:
-        return (p->n - before < batch_of(p) ? p->n - before : batch_of(p)) * p->s;
+        return positions_of(p, before, p->n - before < batch_of(p) ? p->n : before + batch_of(p));
     case REFERENCE_GROUP:
-        return together(p) * p->s;
+        return together(p) * length_of(p, g / p->groups);
     case REFERENCE_INSTANCE:
-        return p->s;
+        return length_of(p, g / p->c);
     default:
         return p->length;
     }
@@ -79,9 +114,11 @@ size_t reference_group_element(const struct reference_problem *p, size_t g, size
 {
     switch (p->norm) {
     case REFERENCE_BATCH:
-        return reference_index(p, g / p->c * batch_of(p) + k / p->s, g % p->c, k % p->s);
-    case REFERENCE_GROUP:
-        return reference_index(p, g / p->groups, g % p->groups * together(p) + k / p->s, k % p->s);
+        return valid_element(p, g / p->c * batch_of(p), g % p->c, k);
+    case REFERENCE_GROUP: {
+        const size_t n = g / p->groups, length = length_of(p, n);
+        return reference_index(p, n, g % p->groups * together(p) + k / length, k % length);
+    }
     case REFERENCE_INSTANCE:
         return reference_index(p, g / p->c, g % p->c, k);
     default:
@@ -110,12 +147,12 @@ size_t reference_weights(const struct reference_problem *p)
 
 size_t reference_weight_size(const struct reference_problem *p)
 {
-    return reference_elements(p) / reference_weights(p);
+    return over_rows(p) ? reference_elements(p) / p->length : positions_of(p, 0, p->n);
 }
 
 size_t reference_weight_element(const struct reference_problem *p, size_t w, size_t k)
 {
-    return over_rows(p) ? k * p->length + w : reference_index(p, k / p->s, w, k % p->s);
+    return over_rows(p) ? k * p->length + w : valid_element(p, 0, w, k);
 }
 
 size_t reference_weight_of(const struct reference_problem *p, size_t element)
@@ -136,6 +173,12 @@ void reference_statistics(const struct reference_problem *p, const double *x, do
         const size_t size = reference_group_size(p, g);
         const long double m = (long double)size;
         long double sum = 0;
+        if (p->lengths && size == 0) {
+            mean[g] = 0;
+            if (var)
+                var[g] = 0;
+            continue;
+        }
         for (size_t k = 0; k < size && p->norm != REFERENCE_RMS; k++)
             sum += x[reference_group_element(p, g, k)];
         /* The first mean is off by its rounding; the mean of the deviations from it is what it is off by. */
@@ -253,12 +296,16 @@ void reference_channel_statistics(const struct reference_problem *p, const doubl
     const size_t samples = p->norm == REFERENCE_INSTANCE ? p->n : 1;
     for (size_t c = 0; c < p->c; c++) {
         long double sum_mean = 0, sum_var = 0;
+        size_t with_values = 0;
         for (size_t n = 0; n < samples; n++) {
+            if (p->lengths && p->norm == REFERENCE_INSTANCE && p->lengths[n] == 0)
+                continue;
             sum_mean += mean[n * p->c + c];
             sum_var += var[n * p->c + c];
+            with_values++;
         }
-        channel_mean[c] = samples ? (double)(sum_mean / samples) : 0;
-        channel_var[c] = samples ? (double)(sum_var / samples) : 0;
+        channel_mean[c] = with_values ? (double)(sum_mean / with_values) : 0;
+        channel_var[c] = with_values ? (double)(sum_var / with_values) : 0;
     }
 }
 

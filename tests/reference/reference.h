@@ -35,11 +35,16 @@ struct reference_problem {
     size_t groups; /* group norm: a divisor of c */
     size_t length; /* layer, rms: elements of the normalized dimensions, which are the last ones of the layout */
     size_t batch;  /* batch norm: neighbouring samples that share statistics, of the last ones perhaps fewer; 0: all */
+    /* Batch (of all samples), group and instance norm: how many positions of each sample are valid, the first ones; NULL: all. The others are
+     * of no group and of no weight; outputs are not written there. Statistics of no values are 0. */
+    const size_t *lengths;
 };
 
 size_t reference_elements(const struct reference_problem *p);
 /* Where element (n, c, s) lies in the tensor. */
 size_t reference_index(const struct reference_problem *p, size_t n, size_t c, size_t s);
+
+bool reference_is_valid(const struct reference_problem *p, size_t element);
 
 /* Groups (batch norm: a batch's channels, then the next one's), values of group g, where value k of group g lies, and the group of an element. */
 size_t reference_groups(const struct reference_problem *p);
@@ -74,7 +79,7 @@ struct reference_double {
 void reference_double_backward(const struct reference_problem *p, const struct reference_double *in, bool frozen,
                                double *g_x, double *g_dy, double *g_weight);
 /* Batch and instance norm: what a channel gives to its running statistics, from the groups' mean and var: its own, or the mean of
- * the samples'. Of no samples: 0. */
+ * the samples' that have values. Of none: 0. */
 void reference_channel_statistics(const struct reference_problem *p, const double *mean, const double *var,
                                   double *channel_mean, double *channel_var);
 /* new = (1 − momentum)·old + momentum·batch per channel, in place. m: values per group (unbiased: m/(m − 1), biased if m = 1). */

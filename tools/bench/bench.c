@@ -20,7 +20,7 @@ struct options {
     char *device, *shapes, *mode, *json;
     struct norm_typed norm;
     struct fusion_typed fusion; /* dtype, act and residual of it */
-    int repeat, warm, unfused, from_y;
+    int repeat, warm, unfused, from_y, lengths;
 };
 
 struct run {
@@ -62,6 +62,8 @@ static int read_options(struct run *run, int argc, const char **argv)
         {"unfused", 0, POPT_ARG_NONE, &o->unfused, 0, "the same without --act and --residual too, and how they compare",
          NULL},
         {"from-y", 0, POPT_ARG_NONE, &o->from_y, 0, "backward has y in place of x; with --mode backward alone", NULL},
+        {"lengths", 0, POPT_ARG_NONE, &o->lengths, 0,
+         "samples have lengths, from all positions down to half of them; of shapes NxCxT", NULL},
         {"mode", 0, POPT_ARG_STRING, &o->mode, 0, "only train, infer or backward (all three if not given)", "M"},
         {"json", 0, POPT_ARG_STRING, &o->json, 0, "write the figures as JSON too", "FILE"},
         {"repeat", 0, POPT_ARG_INT, &o->repeat, 0, "rounds of limit and case (8 to 40 in about 1.5 s if not given)",
@@ -107,11 +109,23 @@ static int read_shapes(struct run *run)
         run->shapes.list[i].activation = fusion.activation;
         run->shapes.list[i].residual = fusion.residual;
         run->shapes.list[i].from_y = run->options.from_y;
+        run->shapes.list[i].lengths = run->options.lengths;
     }
     if (run->options.from_y && !(run->options.mode && run->modes[BENCH_BACKWARD]))
         return cli_error(run->self, "--from-y is given; it goes with --mode backward alone");
     if (run->options.from_y && fusion.activation != CLNORM_NO_ACTIVATION && fusion.activation != CLNORM_LEAKY_RELU)
         return cli_error(run->self, "--from-y is given; it goes with no activation and with --act leaky");
+    if (run->options.lengths && run->options.from_y)
+        return cli_error(run->self, "--lengths is given; it does not go with --from-y");
+    for (size_t i = 0; run->options.lengths && i < run->shapes.count; i++) {
+        const struct bench_shape *shape = &run->shapes.list[i];
+        if (shape->dims != 3 || norm_is_of_rows(shape->norm.norm) || shape->norm.batch)
+            return cli_error(
+                run->self,
+                "--lengths is given; it goes with batch, group and instance norm of NxCxT, without virtual "
+                "batches, and %s is another",
+                shape->name);
+    }
     if (fusion.residual == CLNORM_RESIDUAL_BEFORE)
         return cli_error(run->self, "--residual is 'before'; it must be none or after");
     if (fusion.residual != CLNORM_NO_RESIDUAL && run->options.mode && run->modes[BENCH_BACKWARD])

@@ -98,6 +98,7 @@ static struct clnorm_case case_of(const struct bench_case *c, enum bench_mode mo
     chosen.activation = c->desc.activation;
     chosen.residual = c->desc.residual;
     chosen.virtual_batch = c->desc.virtual_batch;
+    chosen.lengths = c->desc.lengths ? CASE_LENGTHS_RAGGED : CASE_NO_LENGTHS;
     chosen.from_y = c->shape->from_y && mode == BENCH_BACKWARD;
     chosen.omit = CASE_BIT(CASE_MEAN) | CASE_BIT(CASE_VAR) | CASE_BIT(CASE_RSTD);
     if (is_of_rows(c)) {
@@ -138,14 +139,28 @@ static float *chosen_y(const struct bench_case *c, size_t checked)
     return chosen;
 }
 
+/* NULL: out of memory. */
+static int32_t *lengths_of(const struct bench_case *c)
+{
+    int32_t *lengths = malloc((size_t)c->desc.n * sizeof *lengths);
+    for (int64_t n = 0; lengths && n < c->desc.n; n++)
+        lengths[n] = bench_shape_length(c->shape, n);
+    return lengths;
+}
+
 /* With its reference and tolerances. NULL: out of memory. */
 static struct case_problem *make_problem(const struct bench_case *c, enum bench_mode mode, size_t checked)
 {
     const struct clnorm_case chosen = case_of(c, mode, checked);
     float *y = chosen.from_y ? chosen_y(c, checked) : NULL;
-    if (chosen.from_y && !y)
+    int32_t *lengths = c->desc.lengths ? lengths_of(c) : NULL;
+    if ((chosen.from_y && !y) || (c->desc.lengths && !lengths)) {
+        free(y);
+        free(lengths);
         return NULL;
+    }
     struct case_inputs inputs = {.y = y,
+                                 .lengths = lengths,
                                  .x = chosen_values(c, c->first_x, checked, false),
                                  .weight = chosen_values(c, c->weight, checked, true),
                                  .bias = chosen_values(c, c->bias, checked, true),

@@ -13,8 +13,9 @@ const char *bench_mode_name(enum bench_mode mode)
 
 uint64_t bench_mode_bytes(enum bench_mode mode, const struct bench_shape *shape)
 {
-    static const uint64_t tensors[] = {3, 2, 5};
-    return bench_shape_bytes(shape) * (tensors[mode] + (shape->residual != CLNORM_NO_RESIDUAL));
+    static const uint64_t read[] = {2, 1, 4};
+    return bench_shape_valid_bytes(shape) * (read[mode] + (shape->residual != CLNORM_NO_RESIDUAL)) +
+           bench_shape_bytes(shape);
 }
 
 enum bench_stream bench_mode_stream(enum bench_mode mode, const struct bench_shape *shape)
@@ -163,6 +164,20 @@ static bool write_tensor(struct bench_case *c, clnorm_memory *memory, const floa
     return ok;
 }
 
+static bool make_lengths(struct bench_case *c)
+{
+    const size_t bytes = (size_t)c->desc.n * sizeof(int32_t);
+    if (!c->desc.lengths)
+        return true;
+    int32_t *lengths = malloc(bytes);
+    for (int64_t n = 0; lengths && n < c->desc.n; n++)
+        lengths[n] = bench_shape_length(c->shape, n);
+    const bool ok = lengths && keep(c, clnorm_memory_create(c->device, bytes, &c->lengths)) &&
+                    keep(c, clnorm_memory_write(c->lengths, 0, lengths, bytes));
+    free(lengths);
+    return ok;
+}
+
 static bool make_memories(struct bench_case *c)
 {
     size_t bytes = c->set_count * c->stride * sizeof(float);
@@ -206,7 +221,8 @@ bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct
     c->set_count = sets;
     c->stride = stride_of(bench_shape_words(shape));
     c->parameter_stride = parameter_stride_of(shape);
-    return make_inputs(c, inputs) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan)) && make_memories(c);
+    return make_inputs(c, inputs) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan)) && make_lengths(c) &&
+           make_memories(c);
 }
 
 void bench_case_free_inputs(struct bench_case *c)
@@ -222,6 +238,7 @@ void bench_case_destroy(struct bench_case *c)
     clnorm_memory_destroy(c->y);
     clnorm_memory_destroy(c->dy);
     clnorm_memory_destroy(c->parameters);
+    clnorm_memory_destroy(c->lengths);
     bench_case_free_inputs(c);
     memset(c, 0, sizeof *c);
 }
@@ -238,6 +255,11 @@ static clnorm_buffer parameter_part(const struct bench_case *c, size_t set, enum
     return clnorm_memory_part(c->parameters, begin + bench_parameter_offset(c, parameter), bytes);
 }
 
+static clnorm_buffer lengths_of(const struct bench_case *c)
+{
+    return c->lengths ? clnorm_memory_buffer(c->lengths) : clnorm_none();
+}
+
 static bool call_train(struct bench_case *c, size_t set)
 {
     clnorm_forward_args args = CLNORM_FORWARD_ARGS_INIT;
@@ -252,6 +274,7 @@ static bool call_train(struct bench_case *c, size_t set)
     args.state = parameter_part(c, set, BENCH_STATE);
     if (c->desc.residual != CLNORM_NO_RESIDUAL)
         args.z = tensor_part(c, c->dy, set);
+    args.lengths = lengths_of(c);
     return keep(c, clnorm_forward(c->plan, &args));
 }
 
@@ -266,6 +289,7 @@ static bool call_infer(struct bench_case *c, size_t set)
     args.running_var = parameter_part(c, set, BENCH_RUNNING_VAR);
     if (c->desc.residual != CLNORM_NO_RESIDUAL)
         args.z = tensor_part(c, c->dy, set);
+    args.lengths = lengths_of(c);
     return keep(c, clnorm_infer(c->plan, &args));
 }
 
@@ -282,6 +306,7 @@ static bool call_backward(struct bench_case *c, size_t set)
     if (c->desc.activation != CLNORM_NO_ACTIVATION || c->shape->from_y)
         args.bias =
             parameter_part(c, set, BENCH_BIAS); /* t is worked out again, for dx lies where y was; or x̂ from y */
+    args.lengths = lengths_of(c);
     return keep(c, clnorm_backward(c->plan, &args));
 }
 

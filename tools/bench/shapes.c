@@ -38,6 +38,22 @@ uint64_t bench_shape_bytes(const struct bench_shape *shape)
     return (uint64_t)bench_shape_elements(shape) * (shape->dtype == CLNORM_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
+int32_t bench_shape_length(const struct bench_shape *shape, int64_t n)
+{
+    const int64_t all = shape->size[2];
+    return (int32_t)(all - n * all / (2 * shape->size[0]));
+}
+
+uint64_t bench_shape_valid_bytes(const struct bench_shape *shape)
+{
+    uint64_t valid = 0;
+    if (!shape->lengths)
+        return bench_shape_bytes(shape);
+    for (int64_t n = 0; n < shape->size[0]; n++)
+        valid += (uint64_t)bench_shape_length(shape, n);
+    return bench_shape_bytes(shape) / (uint64_t)(shape->size[0] * shape->size[2]) * valid;
+}
+
 size_t bench_shape_words(const struct bench_shape *shape)
 {
     return (size_t)((bench_shape_bytes(shape) + sizeof(float) - 1) / sizeof(float));
@@ -86,6 +102,7 @@ clnorm_desc bench_shape_desc(const struct bench_shape *shape)
     desc.activation = shape->activation;
     desc.residual = shape->residual;
     desc.backward_from_y = shape->from_y;
+    desc.lengths = shape->lengths;
     return desc;
 }
 

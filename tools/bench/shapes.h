@@ -21,6 +21,7 @@ struct bench_shape {
     clnorm_activation activation;
     clnorm_residual residual; /* none, or after the norm */
     bool from_y;              /* backward takes y in place of x, and dx lies where x was */
+    bool lengths;             /* samples have lengths, from all positions down to half of them */
 };
 
 struct bench_shapes {
@@ -44,6 +45,9 @@ int64_t bench_shape_elements(const struct bench_shape *shape);
 /* Of a tensor: its bytes, and the floats that they take. */
 uint64_t bench_shape_bytes(const struct bench_shape *shape);
 size_t bench_shape_words(const struct bench_shape *shape);
+/* The length of sample n: from all positions down to more than half of them; and the bytes of what is valid of a tensor. */
+int32_t bench_shape_length(const struct bench_shape *shape, int64_t n);
+uint64_t bench_shape_valid_bytes(const struct bench_shape *shape);
 int64_t bench_shape_weights(const struct bench_shape *shape); /* values of weight and bias */
 int64_t bench_shape_groups(const struct bench_shape *shape);  /* that share statistics */
 clnorm_desc bench_shape_desc(const struct bench_shape *shape);

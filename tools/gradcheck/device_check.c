@@ -30,7 +30,7 @@ struct check_case {
     struct norm_choice norm;
     bool frozen;
     struct fusion fusion;
-    bool from_y;
+    bool from_y, lengths;
 };
 
 /* What is checked of every norm beside the norm alone, each in one of the layouts: what backward is made of, in f32. */
@@ -54,6 +54,7 @@ static clnorm_desc desc_of(const struct check_case *k)
     norm_set_desc(&k->norm, &desc);
     fusion_set_desc(&k->fusion, &desc);
     desc.backward_from_y = k->from_y;
+    desc.lengths = k->lengths;
     return desc;
 }
 
@@ -67,7 +68,8 @@ static struct reference_problem problem_of(const clnorm_desc *desc, bool frozen)
                                   .norm = (enum reference_norm)desc->norm,
                                   .groups = (size_t)desc->groups,
                                   .length = 1,
-                                  .batch = frozen ? 0 : (size_t)desc->virtual_batch};
+                                  .batch = frozen ? 0 : (size_t)desc->virtual_batch,
+                                  .lengths = desc->lengths ? check_lengths : NULL};
     const int dims = 1 + desc->spatial_dims, channel = desc->layout == CLNORM_NSC ? dims - 1 : 0; /* but n */
     for (int i = 0; i < desc->spatial_dims; i++)
         p.s *= (size_t)desc->spatial[i];
@@ -175,8 +177,10 @@ static clnorm_status check_layouts(clnorm_device *device, const struct check_que
     for (size_t i = 0; i < sizeof layout_cases / sizeof *layout_cases; i++) {
         const struct layout_case *layout = &layout_cases[i];
         const int variants = rows ? dims_of(layout) : 1 + norm_has_running(norm.norm);
+        if (q->lengths && layout->spatial_dims != 1)
+            continue;
         for (int variant = 0; variant < variants && status == CLNORM_OK; variant++) {
-            struct check_case k = {layout, norm, !rows && variant, *fusion, q->from_y};
+            struct check_case k = {layout, norm, !rows && variant, *fusion, q->from_y, q->lengths};
             if (rows)
                 k.norm.dims = 1 + variant;
             if (!rows || !q->norm.dims || q->norm.dims == k.norm.dims)
@@ -196,9 +200,9 @@ static clnorm_status check_fused(clnorm_device *device, const struct check_quest
     for (size_t i = 0; i < sizeof fused_cases / sizeof *fused_cases && status == CLNORM_OK; i++) {
         const bool before = fused_cases[i].before && rows;
         size_t l = i % layouts;
-        while (rows && dims_of(&layout_cases[l]) < q->norm.dims)
+        while ((rows && dims_of(&layout_cases[l]) < q->norm.dims) || (q->lengths && layout_cases[l].spatial_dims != 1))
             l = (l + 1) % layouts;
-        struct check_case k = {&layout_cases[l], norm, false, q->fusion, false};
+        struct check_case k = {&layout_cases[l], norm, false, q->fusion, false, q->lengths};
         k.fusion.activation = fused_cases[i].activation;
         k.fusion.residual = fused_cases[i].residual ? CLNORM_RESIDUAL_AFTER
                             : before                ? CLNORM_RESIDUAL_BEFORE
@@ -245,7 +249,7 @@ static clnorm_status check_double(clnorm_device *device, const struct check_ques
         const int variants = rows ? dims_of(layout) : 2;
         for (int variant = 0; variant < variants && status == CLNORM_OK; variant++) {
             const struct check_case k = {
-                layout, {norm, 0, rows ? 1 + variant : 0, 0}, !rows && variant, q->fusion, false};
+                layout, {norm, 0, rows ? 1 + variant : 0, 0}, !rows && variant, q->fusion, false, false};
             if (!rows || !q->norm.dims || q->norm.dims == k.norm.dims)
                 status = check_double_case(device, &k, pass);
         }
@@ -256,8 +260,8 @@ static clnorm_status check_double(clnorm_device *device, const struct check_ques
 /* It is of f32 alone, with nothing fused and no virtual batches. */
 static bool asks_for_double(const struct check_question *q)
 {
-    return !q->fused && !q->norm.batch && q->fusion.dtype == CLNORM_F32 && q->fusion.y_dtype == CLNORM_F32 &&
-           (q->all || double_has(q->norm.norm));
+    return !q->fused && !q->lengths && !q->norm.batch && q->fusion.dtype == CLNORM_F32 &&
+           q->fusion.y_dtype == CLNORM_F32 && (q->all || double_has(q->norm.norm));
 }
 
 static clnorm_status check_doubles(clnorm_device *device, const struct check_question *q, bool *pass)
@@ -276,7 +280,8 @@ static clnorm_status check_norm(clnorm_device *device, const struct check_questi
 {
     const struct norm_choice choice = {norm, norm == CLNORM_GROUP ? (q->norm.groups ? q->norm.groups : 2) : 0, 0,
                                        q->norm.batch};
-    if (q->fusion.residual == CLNORM_RESIDUAL_BEFORE && !norm_is_of_rows(norm))
+    if ((q->fusion.residual == CLNORM_RESIDUAL_BEFORE && !norm_is_of_rows(norm)) ||
+        (q->lengths && norm_is_of_rows(norm)))
         return CLNORM_OK;
     clnorm_status status = check_layouts(device, q, choice, &q->fusion, pass);
     if (status == CLNORM_OK && !q->fused)
@@ -289,8 +294,9 @@ int device_check(const struct cli_command *self, clnorm_device *device, const st
     clnorm_device_info info = CLNORM_DEVICE_INFO_INIT;
     bool pass = true;
     clnorm_status status = clnorm_device_get_info(device, &info);
-    printf("\n%s (%s, %s): %s gradients against central differences, the worst with what is allowed\n", info.id,
-           info.name, info.platform, fusion_dtype_name(q->fusion.dtype));
+    printf("\n%s (%s, %s): %s gradients against central differences, the worst with what is allowed%s\n", info.id,
+           info.name, info.platform, fusion_dtype_name(q->fusion.dtype),
+           q->lengths ? "; lengths 3, 0, 2, 1 and 3" : "");
     printf("  %-9s %-20s %-6s %-5s %-6s %-4s  %-20s  %-20s  %-20s  %-20s\n", "norm", "layout", "stats", "act", "z",
            "by", "dx", "dweight", "dbias", "dz");
     for (int norm = CLNORM_BATCH; norm <= CLNORM_RMS && status == CLNORM_OK; norm++) {

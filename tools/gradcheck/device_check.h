@@ -12,7 +12,8 @@ struct check_question {
     struct norm_choice norm;
     bool fused; /* an activation or a residual was given: every layout with it, and nothing else */
     struct fusion fusion;
-    bool from_y; /* likewise, of plans whose backward is from y */
+    bool from_y;  /* likewise, of plans whose backward is from y */
+    bool lengths; /* of samples with lengths: batch, group and instance norm alone */
 };
 
 /* Prints a table. -> CLI_OK if all is within the tolerances, else another exit code. */

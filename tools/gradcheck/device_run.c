@@ -1,6 +1,6 @@
 #include "device_run.h"
 
-enum { X, Z, DY, WEIGHT, BIAS, MEAN, VAR, INPUTS, Y = INPUTS, SUM, DX, DWEIGHT, DBIAS, DZ, STATE, BUFFERS };
+enum { X, Z, DY, WEIGHT, BIAS, MEAN, VAR, INPUTS, Y = INPUTS, SUM, DX, DWEIGHT, DBIAS, DZ, STATE, LENGTHS, BUFFERS };
 
 struct buffers {
     clnorm_memory *memory[BUFFERS];
@@ -8,7 +8,18 @@ struct buffers {
 
 static clnorm_buffer buffer(const struct buffers *b, int which)
 {
-    return clnorm_memory_buffer(b->memory[which]);
+    return b->memory[which] ? clnorm_memory_buffer(b->memory[which]) : clnorm_none();
+}
+
+static clnorm_status write_lengths(clnorm_device *device, const struct check_data *d, struct buffers *b)
+{
+    int32_t lengths[CHECK_N];
+    if (!d->problem.lengths)
+        return CLNORM_OK;
+    for (size_t n = 0; n < CHECK_N; n++)
+        lengths[n] = (int32_t)d->problem.lengths[n];
+    clnorm_status status = clnorm_memory_create(device, sizeof lengths, &b->memory[LENGTHS]);
+    return status == CLNORM_OK ? clnorm_memory_write(b->memory[LENGTHS], 0, lengths, sizeof lengths) : status;
 }
 
 static enum reference_dtype dtype_of(const struct check_kind *kind, int which)
@@ -71,6 +82,7 @@ static clnorm_status infer(clnorm_plan *plan, const struct check_data *d, const 
     f.running_var = buffer(b, VAR);
     if (d->kind.residual != CHECK_NO_RESIDUAL)
         f.z = buffer(b, Z);
+    f.lengths = buffer(b, LENGTHS);
     return clnorm_infer(plan, &f);
 }
 
@@ -86,6 +98,7 @@ static clnorm_status forward(clnorm_plan *plan, const struct check_data *d, cons
         f.z = buffer(b, Z);
     if (d->kind.residual == CHECK_BEFORE)
         f.sum = buffer(b, SUM);
+    f.lengths = buffer(b, LENGTHS);
     return clnorm_forward(plan, &f);
 }
 
@@ -115,6 +128,7 @@ static clnorm_status backward(clnorm_plan *plan, const struct check_data *d, boo
         if (after)
             g.z = buffer(b, Z);
     }
+    g.lengths = buffer(b, LENGTHS);
     return clnorm_backward(plan, &g);
 }
 
@@ -125,6 +139,8 @@ static clnorm_status prepare(clnorm_device *device, clnorm_plan *plan, const str
     const double *inputs[INPUTS] = {
         d->kind.residual == CHECK_BEFORE ? d->addend : d->x, d->z, d->dy, d->weight, d->bias, d->mean, d->var};
     clnorm_status status = clnorm_memory_create(device, clnorm_plan_state_bytes(plan), &b->memory[STATE]);
+    if (status == CLNORM_OK)
+        status = write_lengths(device, d, b);
     for (int i = 0; i < STATE && status == CLNORM_OK; i++) {
         const enum reference_dtype dtype = dtype_of(&d->kind, i);
         status = clnorm_memory_create(device, counts[i] * element_bytes(dtype), &b->memory[i]);

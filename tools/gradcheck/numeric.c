@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+const size_t check_lengths[CHECK_N] = {3, 0, 2, 1, 3};
+
 static void draw(struct legacy_random *r, double *values, size_t count, bool rounded, enum reference_dtype dtype)
 {
     legacy_random_normal(r, values, count);
@@ -49,7 +51,7 @@ void check_data_draw(struct check_data *d, const struct reference_problem *probl
         reference_statistics(problem, d->x, d->mean, d->var);
 }
 
-/* t of every element, with the statistics of the x there is now. */
+/* t of every element, with the statistics of the x there is now; 0 where it is padding, as y is. */
 static void value(const struct check_data *d, double *t)
 {
     double mean[CHECK_ELEMENTS], var[CHECK_ELEMENTS];
@@ -58,21 +60,28 @@ static void value(const struct check_data *d, double *t)
     if (!d->kind.frozen)
         reference_statistics(&d->problem, d->x, mean, var);
     reference_apply(&d->problem, d->x, mean, var, d->weight, d->bias, t);
-    for (size_t i = 0; d->kind.residual == CHECK_AFTER && i < reference_elements(&d->problem); i++)
-        t[i] += d->z[i];
+    for (size_t i = 0; i < reference_elements(&d->problem); i++) {
+        if (!reference_is_valid(&d->problem, i))
+            t[i] = 0;
+        else if (d->kind.residual == CHECK_AFTER)
+            t[i] += d->z[i];
+    }
 }
 
 void check_values(const struct check_data *d, double *t, double *delta)
 {
     value(d, t);
-    for (size_t i = 0; i < reference_elements(&d->problem); i++)
-        delta[i] = d->dy[i] * reference_activation_slope(d->kind.activation, d->kind.slope, t[i]);
+    for (size_t i = 0; i < reference_elements(&d->problem); i++) {
+        const double slope = reference_activation_slope(d->kind.activation, d->kind.slope, t[i]);
+        delta[i] = reference_is_valid(&d->problem, i) ? d->dy[i] * slope : 0;
+    }
 }
 
 void formula_gradients(const struct check_data *d, struct gradients *g)
 {
     double t[CHECK_ELEMENTS];
     check_values(d, t, g->dz);
+    memset(g->dx, 0, sizeof g->dx); /* of padding */
     reference_backward(&d->problem, d->x, g->dz, d->mean, d->var, d->weight, d->kind.frozen, g->dx, g->dweight,
                        g->dbias);
 }

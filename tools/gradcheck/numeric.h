@@ -11,6 +11,9 @@ enum { CHECK_N = 5, CHECK_C = 4, CHECK_POSITIONS = 12, CHECK_ELEMENTS = CHECK_N 
 
 #define CHECK_STEP 1e-5
 
+/* Of samples with lengths: what is valid of 3 positions. */
+extern const size_t check_lengths[CHECK_N];
+
 enum check_residual { CHECK_NO_RESIDUAL, CHECK_AFTER, CHECK_BEFORE }; /* as clnorm_residual */
 
 /* What is checked beside the norm. Zeros: batch statistics, the norm alone, values in double. */

@@ -32,10 +32,11 @@ struct parity_selection {
     struct norm_typed norm;
     struct fusion_typed fusion;
     char *part;
-    int from_y; /* only backward from y */
+    int from_y;  /* only backward from y */
+    int lengths; /* only samples with lengths */
 };
 
-/* Ten rows of a table of options. */
+/* Eleven rows of a table of options. */
 #define PARITY_SELECTION_OPTIONS(selection)                                                                             \
     {                                                                                                                   \
         "norm",                                                                                                         \
@@ -47,6 +48,7 @@ struct parity_selection {
         "NORM"},                                                                                                        \
         {"groups", 0, POPT_ARG_STRING, &(selection)->norm.groups, 0, "only group norms of so many groups", "G"},        \
         {"from-y", 0, POPT_ARG_NONE, &(selection)->from_y, 0, "only cases of a backward from y", NULL},                 \
+        {"lengths", 0, POPT_ARG_NONE, &(selection)->lengths, 0, "only cases of samples with lengths", NULL},            \
         {"normalized-dims",                                                                                             \
          0,                                                                                                             \
          POPT_ARG_STRING,                                                                                               \

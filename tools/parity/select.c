@@ -33,7 +33,8 @@ static bool has_all(const struct wanted *w, const struct clnorm_case *c)
            (!norm->dims || c->normalized_dims == w->norm.dims) && (!fusion->dtype || c->dtype == w->fusion.dtype) &&
            (!fusion->y_dtype || c->y_dtype == w->fusion.y_dtype) &&
            (!fusion->act || c->activation == w->fusion.activation) && (!fusion->slope || c->slope == w->fusion.slope) &&
-           (!fusion->residual || c->residual == w->fusion.residual) && (!w->typed->from_y || c->from_y);
+           (!fusion->residual || c->residual == w->fusion.residual) && (!w->typed->from_y || c->from_y) &&
+           (!w->typed->lengths || c->lengths != CASE_NO_LENGTHS);
 }
 
 int parity_select(struct parity *p, const struct cli_command *self, const struct parity_selection *selection)

@@ -16,7 +16,7 @@ static const char magic[6] = {'\x93', 'N', 'U', 'M', 'P', 'Y'};
 
 size_t npy_type_bytes(enum npy_type type)
 {
-    return type == NPY_F32 ? sizeof(float) : sizeof(uint16_t);
+    return type == NPY_F32 || type == NPY_I32 ? sizeof(float) : sizeof(uint16_t);
 }
 
 struct reader {

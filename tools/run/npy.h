@@ -1,5 +1,5 @@
 /* NumPy's .npy files, format versions 1.0 to 3.0, with little-endian f32 or f16 in C order, or bf16 as the 16-bit numbers of its bits (NumPy
- * has no such type): what the norms take and give.
+ * has no such type): what the norms take and give; and with int32, which lengths are.
  * Anything else is refused with one sentence that names the file, what it is and what it must be. */
 #ifndef CLNORM_TOOLS_NPY_H
 #define CLNORM_TOOLS_NPY_H
@@ -10,7 +10,7 @@
 
 #define NPY_MAX_DIMS 32 /* as many as NumPy itself allows in these versions */
 
-enum npy_type { NPY_F32, NPY_F16, NPY_BF16 }; /* as clnorm_dtype */
+enum npy_type { NPY_F32, NPY_F16, NPY_BF16, NPY_I32 }; /* as clnorm_dtype, and of lengths */
 size_t npy_type_bytes(enum npy_type type);
 
 struct npy {

@@ -67,8 +67,9 @@ static void quote(char *target, size_t target_size, const char *text, size_t len
     target[n] = '\0';
 }
 
-static const char *const descrs[] = {"<f4", "<f2", "<u2"};
-static const char *const meanings[] = {"little-endian f32", "little-endian f16", "bf16 as its 16 bits, little-endian"};
+static const char *const descrs[] = {"<f4", "<f2", "<u2", "<i4"};
+static const char *const meanings[] = {"little-endian f32", "little-endian f16", "bf16 as its 16 bits, little-endian",
+                                       "little-endian int32"};
 
 const char *npy_descr(enum npy_type type)
 {

@@ -4,6 +4,7 @@
 #include "output.h"
 #include "run_options.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +24,9 @@ enum {
     ARRAYS
 };
 
-static const char *const names[ARRAYS] = {"x",  "dy",      "weight", "bias", "running-mean", "running-var",
-                                          "z",  "y",       "y",      "mean", "var",          "rstd",
-                                          "dx", "dweight", "dbias",  "sum",  "dz",           "state"};
+static const char *const names[ARRAYS] = {"x",       "dy",      "weight", "bias", "running-mean", "running-var", "z",
+                                          "y",       "lengths", "y",      "mean", "var",          "rstd",        "dx",
+                                          "dweight", "dbias",   "sum",    "dz",   "state"};
 
 struct array {
     struct npy host;       /* its data: what was read, or where a result goes */
@@ -46,6 +47,8 @@ struct run {
 /* Of a tensor x's or y's; all else is f32. */
 static enum npy_type type_of(const struct run *r, int which)
 {
+    if (which == IN_LENGTHS)
+        return NPY_I32;
     const bool of_y = which == IN_DY || which == IN_Y || which == OUT_Y;
     const bool of_x = which == IN_X || which == IN_Z || which == OUT_DX || which == OUT_SUM || which == OUT_DZ;
     return of_y ? (enum npy_type)r->options.fusion.y_dtype : of_x ? (enum npy_type)r->options.fusion.dtype : NPY_F32;
@@ -65,11 +68,15 @@ static int set_problem(struct run *r)
                          : r->options.layout == CLNORM_NCS ? "ncs"
                                                            : "nsc",
                          flat ? "2: (N, D)" : "3 to 5: N, C and 1 to 3 of space");
+    if (r->options.paths[IN_LENGTHS] && x->dims != 3)
+        return cli_error(r->self, "%s: it has %d dimensions; with --lengths it must have 3: N, C and one of space",
+                         r->options.paths[IN_X], x->dims);
     bool last = r->options.layout == CLNORM_NSC;
     r->desc = defaults;
     r->desc.layout = r->options.layout;
     r->desc.eps = r->options.eps;
     fusion_set_desc(&r->options.fusion, &r->desc);
+    r->desc.lengths = r->options.paths[IN_LENGTHS] != NULL;
     r->desc.n = (int64_t)x->shape[0];
     r->desc.c = (int64_t)x->shape[last ? x->dims - 1 : 1];
     r->desc.spatial_dims = x->dims - 2;
@@ -147,6 +154,8 @@ static int read_inputs(struct run *r)
             code = set_problem(r);
         } else if (i == IN_DY || i == IN_Z || i == IN_Y) {
             code = check_shape(r, (enum run_input)i, x->dims, x->shape);
+        } else if (i == IN_LENGTHS) {
+            code = check_shape(r, IN_LENGTHS, 1, x->shape);
         } else {
             const struct shape s = i == IN_WEIGHT || i == IN_BIAS ? weight_shape(r) : channel_shape(r);
             code = check_shape(r, (enum run_input)i, s.dims, s.size);
@@ -257,6 +266,7 @@ static int run_train(struct run *r)
     f.running = r->options.running;
     f.z = buffer(r, IN_Z);
     f.sum = buffer(r, OUT_SUM);
+    f.lengths = buffer(r, IN_LENGTHS);
     return failed(r, clnorm_forward(r->plan, &f), "train");
 }
 
@@ -270,6 +280,7 @@ static int run_infer(struct run *r)
     f.running_mean = buffer(r, IN_RUNNING_MEAN);
     f.running_var = buffer(r, IN_RUNNING_VAR);
     f.z = buffer(r, IN_Z);
+    f.lengths = buffer(r, IN_LENGTHS);
     return failed(r, clnorm_infer(r->plan, &f), "infer");
 }
 
@@ -283,6 +294,7 @@ static int run_backward(struct run *r)
         if (r->desc.residual == CLNORM_RESIDUAL_AFTER) /* the statistics do not depend on it: x will do */
             f.z = buffer(r, r->options.paths[IN_Z] ? IN_Z : IN_X);
         f.state = buffer(r, STATE);
+        f.lengths = buffer(r, IN_LENGTHS);
         clnorm_status status = clnorm_forward(r->plan, &f);
         if (status != CLNORM_OK)
             return cli_status(r->self, status, "statistics");
@@ -298,6 +310,7 @@ static int run_backward(struct run *r)
     b.dbias = buffer(r, OUT_DBIAS);
     b.dz = buffer(r, OUT_DZ);
     b.y = buffer(r, IN_Y);
+    b.lengths = buffer(r, IN_LENGTHS);
     if (r->desc.activation != CLNORM_NO_ACTIVATION && !r->options.paths[IN_Y]) { /* worked out again */
         b.bias = buffer(r, IN_BIAS);
         b.z = buffer(r, IN_Z);
@@ -373,6 +386,13 @@ static int write_results(struct run *r)
         snprintf(list + at, sizeof list - at, " %s.npy", files[i].name);
     }
     printf("%s (%s) wrote%s into %s\n", info.id, info.name, list, r->options.out);
+    uint32_t found = 0;
+    status = clnorm_plan_query_found(r->plan, &found);
+    if (status != CLNORM_OK)
+        return cli_status(r->self, status, "what was found");
+    if (found & CLNORM_FOUND_LENGTH)
+        printf("%s: a length is below 0 or above %" PRId64 ", and counted as that\n", r->options.paths[IN_LENGTHS],
+               r->desc.spatial[0]);
     if (info.fallback[0])
         printf("auto took cpu: %s\n", info.fallback);
     return CLI_OK;

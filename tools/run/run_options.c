@@ -129,6 +129,10 @@ static bool check_together(const struct run_options *o, const struct cli_command
         wrong = "--mode is infer; this norm does the same in training and inference: --mode train";
     else if (o->frozen && !norm_has_running(o->norm.norm))
         wrong = "--frozen is given; batch and instance norm alone have running statistics";
+    else if (o->paths[IN_LENGTHS] && norm_is_of_rows(o->norm.norm))
+        wrong = "--lengths is given; it goes with batch, group and instance norm alone";
+    else if (o->paths[IN_LENGTHS] && o->norm.batch)
+        wrong = "--lengths is given; it does not go with --virtual-batch";
     else if (mean != var)
         wrong = mean ? "--running-var is missing; it must be given with --running-mean"
                      : "--running-mean is missing; it must be given with --running-var";
@@ -177,6 +181,8 @@ bool run_options_parse(struct run_options *o, const struct cli_command *self, in
         {"bias", 0, POPT_ARG_STRING, &o->paths[IN_BIAS], 0, "bias, likewise (else 0)", "FILE"},
         {"z", 0, POPT_ARG_STRING, &o->paths[IN_Z], 0, "what --residual adds, of x's shape and type", "FILE"},
         FUSION_OPTIONS(&t.fusion),
+        {"lengths", 0, POPT_ARG_STRING, &o->paths[IN_LENGTHS], 0,
+         "length of each sample of x, which has one dimension of space; int32. The rest is padding", "FILE"},
         {"running-mean", 0, POPT_ARG_STRING, &o->paths[IN_RUNNING_MEAN], 0,
          "train: to be updated; infer and frozen: to be used", "FILE"},
         {"running-var", 0, POPT_ARG_STRING, &o->paths[IN_RUNNING_VAR], 0, "the variance that goes with it", "FILE"},

@@ -8,7 +8,7 @@
 enum run_mode { RUN_TRAIN, RUN_INFER, RUN_BACKWARD };
 
 /* The arrays that are read. */
-enum run_input { IN_X, IN_DY, IN_WEIGHT, IN_BIAS, IN_RUNNING_MEAN, IN_RUNNING_VAR, IN_Z, IN_Y, RUN_INPUTS };
+enum run_input { IN_X, IN_DY, IN_WEIGHT, IN_BIAS, IN_RUNNING_MEAN, IN_RUNNING_VAR, IN_Z, IN_Y, IN_LENGTHS, RUN_INPUTS };
 
 struct run_options {
     enum run_mode mode;
