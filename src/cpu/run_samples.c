@@ -17,8 +17,7 @@ enum {
     LEAST_ROWS = 64,   /* and its rows in columns */
     SHARE = 32,     /* values of a channel that a block has at least for the sums it keeps: an eighth of the tensor */
     TILE = 1 << 15, /* elements of a tile of segments that stays in a core's own cache, with the next one */
-    LARGE_TILE = 1 << 20, /* of columns, for the last cache: rows are wanted whole, */
-    LEAST_ROW = 256       /* or so much of them */
+    LARGE_TILE = 1 << 20 /* of columns, for the last cache: of whole rows, else what is split is faster */
 };
 
 /* Statistics groups of a tile. */
@@ -26,7 +25,7 @@ static uint64_t tile_of(const struct cln_samples_grid *g, unsigned tensors)
 {
     uint64_t wanted = TILE / tensors / g->positions;
     if (g->family == CLN_COLUMNS)
-        wanted = most(LEAST_ROW, LARGE_TILE / tensors / g->positions);
+        wanted = LARGE_TILE / tensors / g->positions;
     return most(1, least(least(wanted, CLN_BAND) / g->merged, g->groups));
 }
 
@@ -51,10 +50,13 @@ struct cln_samples_grid cln_samples_grid_make(const struct cln_view *v, int back
     uint64_t tiles = divide_up(g.groups, g.tile), bands = least(tiles, divide_up(MOST_TASKS, g.blocks));
     g.band = divide_up(tiles, bands) * g.tile;
     g.bands = divide_up(g.groups, g.band);
-    g.split = g.samples < ENOUGH_TASKS && g.blocks * g.bands < ENOUGH_TASKS && cln_view_elements(v) > SMALL;
+    int few = g.samples < ENOUGH_TASKS && g.blocks * g.bands < ENOUGH_TASKS,
+        parts_of_rows = g.family == CLN_COLUMNS && g.tile < least(g.groups, CLN_BAND / g.merged);
+    g.split = (few || parts_of_rows) && cln_view_elements(v) > SMALL;
     if (g.split) {
         uint64_t per_sample = divide_up(MOST_PARTS, g.samples), enough;
-        g.strip = g.family == CLN_COLUMNS ? CLN_BAND : least(CLN_BAND, divide_up(g.channels, per_sample));
+        g.strip = g.family == CLN_COLUMNS ? divide_up(g.channels, divide_up(g.channels, CLN_BAND))
+                                          : least(CLN_BAND, divide_up(g.channels, per_sample));
         g.strips = divide_up(g.channels, g.strip);
         enough = g.family == CLN_COLUMNS ? most(LEAST_ROWS, LEAST_PART / g.channels) : LEAST_PART;
         uint64_t parts = most(1, least(per_sample / g.strips, g.positions / enough));
@@ -72,13 +74,14 @@ size_t cln_samples_partials_bytes(const struct cln_view *v)
 {
     uint64_t samples = v->groups / v->weights,
              bytes = blocks_of(v, samples) * CLN_SAMPLES_SUMS * v->weights * sizeof(double);
-    for (uint64_t n = 1; n <= least(samples, ENOUGH_TASKS); n++) {
+    /* From MOST_PARTS samples on each is one part, so that the most of them need the most. */
+    for (uint64_t n = 1; n <= least(samples, MOST_PARTS + 1); n++) {
         struct cln_view fewer = *v;
-        fewer.groups = n * v->weights;
+        fewer.groups = (n > MOST_PARTS ? samples : n) * v->weights;
         for (int backward = 0; backward < 2; backward++) {
             struct cln_samples_grid g = cln_samples_grid_make(&fewer, backward);
-            uint64_t split =
-                g.parts * CLN_SAMPLES_SUMS * fewer.groups * sizeof(double) + SCALARS * n * g.groups * sizeof(float);
+            uint64_t split = g.parts * CLN_SAMPLES_SUMS * fewer.groups * sizeof(double) +
+                             SCALARS * g.samples * g.groups * sizeof(float);
             bytes = most(bytes, g.split ? split : 0);
         }
     }

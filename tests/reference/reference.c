@@ -53,8 +53,10 @@ bool reference_is_valid(const struct reference_problem *p, size_t element)
 static size_t positions_of(const struct reference_problem *p, size_t first, size_t end)
 {
     size_t positions = 0;
+    if (!p->lengths)
+        return (end - first) * p->s;
     for (size_t n = first; n < end; n++)
-        positions += length_of(p, n);
+        positions += p->lengths[n];
     return positions;
 }
 
