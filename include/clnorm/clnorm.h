@@ -170,7 +170,7 @@ CLNORM_API clnorm_status clnorm_device_get_info(const clnorm_device *device, cln
 CLNORM_API clnorm_status clnorm_device_list(uint32_t i, clnorm_device_info *info, uint32_t *count);
 /* Builds every program that plans of f32 without activation and residual on this device can need, from the disk cache where it is there
  * (docs/cache.md), so that no later clnorm_plan_create of these compiles. Those of other types and fusions are too many: each is built
- * with the first plan that has it, and so is that of desc.double_backward. Does nothing on cpu. -> E_NULL, E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
+ * with the first plan that has it, and so are those of desc.double_backward and desc.lengths. Does nothing on cpu. -> E_NULL, E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
 CLNORM_API clnorm_status clnorm_device_build_all(clnorm_device *device);
 
 typedef struct clnorm_build_counts {
