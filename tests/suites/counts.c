@@ -218,6 +218,57 @@ START_TEST(backward_from_y)
 }
 END_TEST
 
+/* Samples with lengths: launches alone, of which the first looks at the lengths. The host reads none. */
+START_TEST(samples_with_lengths)
+{
+    static const struct shape padded[] = {{CLNORM_NCS, 4, 3, 1, {50, 0, 0}}, {CLNORM_NSC, 4, 3, 1, {50, 0, 0}}};
+    clnorm_device *device = test_device(_i);
+    for (size_t s = 0; s < sizeof padded / sizeof *padded; s++) {
+        const size_t count = shape_elements(&padded[s], padded[s].n), c = (size_t)padded[s].c;
+        clnorm_desc desc = shape_desc(&padded[s]);
+        desc.lengths = 1;
+        clnorm_plan *plan = test_plan_of(device, &desc);
+        const struct array x = array_new(device, count, random_floats(1, count, 1, 0)),
+                           y = array_new(device, count, NULL), gradient = array_new(device, c, NULL),
+                           lengths = array_new(device, (size_t)desc.n, random_floats(4, (size_t)desc.n, 1e-44f, 0)),
+                           mean = array_new(device, c, random_floats(2, c, 1, 0)),
+                           var = array_new(device, c, random_floats(3, c, 0.1f, 1)),
+                           state = array_bytes(device, clnorm_plan_state_bytes(plan));
+        clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
+        f.x = x.buffer;
+        f.y = y.buffer;
+        f.state = state.buffer;
+        f.running_mean = mean.buffer;
+        f.running_var = var.buffer;
+        clnorm_infer_args i = CLNORM_INFER_ARGS_INIT;
+        i.x = x.buffer;
+        i.y = y.buffer;
+        i.running_mean = mean.buffer;
+        i.running_var = var.buffer;
+        clnorm_backward_args b = CLNORM_BACKWARD_ARGS_INIT;
+        b.x = b.dy = x.buffer;
+        b.state = state.buffer;
+        b.dx = y.buffer;
+        b.dweight = gradient.buffer;
+        f.lengths = i.lengths = b.lengths = lengths.buffer;
+        static const unsigned long launches[] = {5, 2, 4};
+        for (int call = 0; call < 3; call++) {
+            reset();
+            const clnorm_status status = call == 0   ? clnorm_forward(plan, &f)
+                                         : call == 1 ? clnorm_infer(plan, &i)
+                                                     : clnorm_backward(plan, &b);
+            const struct shim_counts seen = *counts();
+            expect(status == CLNORM_OK, "call %d: %s", call, clnorm_last_error());
+            expect_launches_alone(&seen, "samples with lengths");
+            expect_none(&seen, SHIM_copy, "samples with lengths");
+            expect(seen.of[SHIM_launch] == (on_host(device) ? 0 : launches[call]), "call %d: %lu launches", call,
+                   seen.of[SHIM_launch]);
+            ck_assert_int_eq(clnorm_device_finish(device), CLNORM_OK);
+        }
+    }
+}
+END_TEST
+
 /* Arguments that a call has in common with the one before it are not set again; those of the caller's buffers always are. */
 START_TEST(equal_calls)
 {
@@ -296,6 +347,7 @@ int main(void)
     add_device_test(tcase, any_batch_size);
     add_device_test(tcase, virtual_batches);
     add_device_test(tcase, backward_from_y);
+    add_device_test(tcase, samples_with_lengths);
     add_device_test(tcase, equal_calls);
     add_device_test(tcase, refused_calls);
     add_device_test(tcase, a_hundred_shapes);

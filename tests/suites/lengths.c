@@ -111,7 +111,7 @@ START_TEST(padding_has_no_part)
     const struct array lengths = lengths_new(p.device, some);
     static const float paddings[] = {0.0f, 1e30f, NAN, INFINITY};
     clnorm_desc desc = desc_of(&p);
-    struct results first = {NULL};
+    struct results first = {NULL, NULL, NULL, NULL, NULL, NULL};
     desc.lengths = 1;
     for (size_t k = 0; k < sizeof paddings / sizeof *paddings; k++) {
         const struct results r = run(&p, &desc, with_padding(&p, p.x, some, paddings[k]),
