@@ -30,6 +30,7 @@
  *   -DACT=0|1|2|3|4   none, ReLU, leaky ReLU, GELU (tanh), SiLU
  *   -DRES=0|1|2       none; z added after the norm; z added before it (rows), the sum being written and then read in place of x
  *   -DFROM_Y=0|1      backward has y in place of x, and works x - mean out of it
+ *   -DMASK=0|1        the activation's gradient is told by a mask of a bit an element, in place of y
  *   -DLENGTHS=0|1     samples have lengths of their own (segments, columns, groups): a tile is taken sample by sample, as far as it is valid
  * Bytes below are those of f32 tensors; y, z, sum and dz come on top of them where they are there.
  *
@@ -51,6 +52,9 @@
 #endif
 #ifndef FROM_Y
 #define FROM_Y 0
+#endif
+#ifndef MASK
+#define MASK 0
 #endif
 #ifndef LENGTHS
 #define LENGTHS 0
@@ -75,6 +79,7 @@ typedef struct {
     ulong running_mean, running_var;
     ulong sums, dweight, dbias;
     ulong y, z, sum, dz;                    /* y: of backward */
+    ulong mask;                             /* its bit of the first element; words are of MASK_BITS */
     ulong lengths, positions;               /* LENGTHS: positions of a sample */
     ulong groups, outers, inners, outer_stride, group_stride;
     ulong set, set_stride;                  /* columns: groups of a set, and the distance of sets */
@@ -448,7 +453,28 @@ static vec act_gradient(vec t, vec g)
 #define RECIPROCAL(w, T) select((T)(1.0f) / (w), (T)(0.0f), (w) > (T)(-LEAST_WEIGHT) && (w) < (T)(LEAST_WEIGHT))
 #endif
 
-/* What kernels have beside the norm's own arguments: parameters, and how they are passed on. */
+#define MASK_BITS 32u
+#if MASK
+/* Of n bits from the at-th on 1 where they are set, else 0, in the lanes from `lane` on; the activation's gradient takes them for y's. */
+INLINE vec masked(global const uint *mask, ulong at, uint n, uint lane)
+{
+    uint shift = (uint)(at % MASK_BITS), bits = mask[at / MASK_BITS] >> shift;
+    if (shift + n > MASK_BITS)
+        bits |= mask[at / MASK_BITS + 1] << (MASK_BITS - shift);
+#if W == 1
+    return (float)(bits & 1u);
+#else
+    return select((vec)(0.0f), (vec)(1.0f), ((ivec)((int)(bits << lane)) & ((ivec)(1) << INDEXES)) != (ivec)(0));
+#endif
+}
+#endif
+
+/* What kernels have beside the norm's own arguments: parameters, and how they are passed on. With a mask it takes y's place. */
+#if MASK
+typedef uint signs;
+#else
+typedef yreal signs;
+#endif
 #if RES
 #define FORWARD_MORE        , global const xreal *z, global xreal *sum
 #define FORWARD_MORE_PASSED , z, sum
@@ -459,9 +485,13 @@ static vec act_gradient(vec t, vec g)
 #define OFFSET_FORWARD_MORE
 #endif
 #if ACT || RES || FROM_Y
-#define BACKWARD_MORE        , global const yreal *y, global const float *bias, global const xreal *z, global xreal *dz
+#define BACKWARD_MORE        , global const signs *y, global const float *bias, global const xreal *z, global xreal *dz
 #define BACKWARD_MORE_PASSED , y, bias, z, dz
+#if MASK
+#define OFFSET_BACKWARD_MORE (z += p.z, dz += p.dz)
+#else
 #define OFFSET_BACKWARD_MORE (y += p.y, z += p.z, dz += p.dz)
+#endif
 #else
 #define BACKWARD_MORE
 #define BACKWARD_MORE_PASSED
@@ -1824,14 +1854,21 @@ static source with_factors(const problem *p, ulong g, uint valid, source s, glob
 #endif
 
 /* What the activation leaves of g = dy, at element i of the tensors with x's value v = (x - m) - c: g·act'(v·a + b [+ z]), or by the sign
- * of y. LOAD_X and LOAD_Y read elements like v's. */
-#if ACT && RES == 1
+ * of y or the mask. LOAD_X and LOAD_Y read elements like v's. */
+#if MASK
+#define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) ACT_GRADIENT(p, LOAD_Y(y), g)
+#elif ACT && RES == 1
 #define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) \
     ACT_GRADIENT(p, (p)->flags & BY_Y ? LOAD_Y(y) : (v) * (a) + (b) + LOAD_X(z), g)
 #elif ACT
 #define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) ACT_GRADIENT(p, (p)->flags & BY_Y ? LOAD_Y(y) : (v) * (a) + (b), g)
 #else
 #define DY_OF(p, g, v, a, b, LOAD_X, LOAD_Y) (g)
+#endif
+#if MASK
+#define LOAD_SIGNS(y, i, valid) masked(y, p->mask + (i), valid, 0)
+#else
+#define LOAD_SIGNS(y, i, valid) load_y(y + (i), valid, (vec)(0.0f))
 #endif
 /* x need not be there: with frozen statistics, or where only Σdy is asked for. */
 #define X_IF_THERE(p, x, fill) (PLAIN || (p)->flags & HAS_X ? (x) : (fill))
@@ -2000,7 +2037,11 @@ INLINE void backward_piece(const problem *p, const tile *t, FACTORS_SPACE const 
 #if ACT
             vec b_e = p->flags & HAS_BIAS ? get_part(bias, e, valid, t->length, (vec)(0.0f)) : (vec)(b[k].b);
 #define LOAD_X(from) get_part_x(from + at, e, valid, t->length, (vec)(0.0f))
+#if MASK
+#define LOAD_Y(from) masked(from, p->mask + at + e, valid, TAKES_BACK(valid, t->length) ? W - valid : 0)
+#else
 #define LOAD_Y(from) get_part_y(from + at, e, valid, t->length, (vec)(0.0f))
+#endif
             g = DY_OF(p, g, d, w, b_e, LOAD_X, LOAD_Y);
 #undef LOAD_X
 #undef LOAD_Y
@@ -2098,7 +2139,7 @@ INLINE void backward_vector(const problem *p, ulong i, uint valid, const backwar
     vec d = ((p->flags & HAS_X ? load_x(x + i, valid, m) : m) - m) - (vec)(b->c);
 #if ACT
 #define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
-#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) LOAD_SIGNS(from, i, valid)
     g = DY_OF(p, g, d, (vec)(b->f), (vec)(b->b), LOAD_X, LOAD_Y);
 #undef LOAD_X
 #undef LOAD_Y
@@ -2512,10 +2553,16 @@ INLINE void add_dots(vec g, vec x, vec m, vec c, vec *a, vec *b)
 #define OFFSET(read) b0
 #endif
 #define RUN_X(from)  LOADX(from + e)
-#define RUN_Y(from)  LOADY(from + e)
+#define RUN_Y(from)  LOAD_SIGNS(from, e, W)
 #define RUN_W(from)  LOADV(from + j)
 #define TAIL_X(from) load_tail_x(from + at.at, t->length, t->tail, (vec)(0.0f))
 #define TAIL_Y(from) load_tail_y(from + at.at, t->length, t->tail, (vec)(0.0f))
+#if MASK
+#define TAIL_SIGNS(from) \
+    masked(from, p->mask + at.at + t->length - t->tail, t->tail, t->length >= W ? W - t->tail : 0)
+#else
+#define TAIL_SIGNS(y) TAIL_Y(y)
+#endif
 #define TAIL_W(from) load_tail(from, t->length, t->tail, (vec)(0.0f))
 #define ADD_DOTS(index)                                                                                                 \
     do {                                                                                                                \
@@ -2528,7 +2575,7 @@ INLINE void add_dots(vec g, vec x, vec m, vec c, vec *a, vec *b)
 #define ADD_TAIL_DOTS                                                                                                   \
     do {                                                                                                                \
         vec v = X_IF_THERE(p, load_tail_x(x + at.at, t->length, t->tail, m), m);                                        \
-        vec g = DY_OF(p, TAIL_Y(dy), (v - m) - c, FACTOR(TAIL_W), OFFSET(TAIL_W), TAIL_X, TAIL_Y);                      \
+        vec g = DY_OF(p, TAIL_Y(dy), (v - m) - c, FACTOR(TAIL_W), OFFSET(TAIL_W), TAIL_X, TAIL_SIGNS);                      \
         add_dots(WEIGHED_TAIL(p, g, weight, t->length, t->tail), v, m, c, &a, &b);                     \
     } while (0)
 #else
@@ -2624,7 +2671,7 @@ INLINE void add_row_dots(const problem *p, ulong at, global const breal *x, glob
         acc g = load_y(dy + i, valid, (vec)(0.0f)), d = (X_IF_THERE(p, load_x(x + i, valid, s.m), s.m) - s.m) - s.c;
 #if ACT
 #define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
-#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) LOAD_SIGNS(from, i, valid)
         g = DY_OF(p, g, d, s.a, s.b, LOAD_X, LOAD_Y);
 #undef LOAD_X
 #undef LOAD_Y
@@ -3035,7 +3082,7 @@ INLINE void weights_of(const problem *p, const tile *t, global const breal *x, g
             acc of_x = s.rstd * WEIGHT_OF(p, weight, t->column + k * t->step, valid);
             acc offset = BIAS_OF(p, bias, t->column + k * t->step, valid);
 #define LOAD_X(from) load_x(from + i, valid, (vec)(0.0f))
-#define LOAD_Y(from) load_y(from + i, valid, (vec)(0.0f))
+#define LOAD_Y(from) LOAD_SIGNS(from, i, valid)
             g = DY_OF(p, g, d, of_x, offset, LOAD_X, LOAD_Y);
 #undef LOAD_X
 #undef LOAD_Y
@@ -3298,6 +3345,50 @@ kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_lengths_found
     int length = lengths[p.lengths + sample];
     if (length < 0 || (ulong)length > p.positions)
         atomic_or(found, p.found);
+}
+#endif
+
+#if MASK
+/* What is above 0, not a NaN, lies as an integer from 1 to that of Inf. */
+#if YT == 0
+typedef uint ybits;
+typedef uint8 ybits8;
+#define INF_BITS 0x7f800000u
+#else
+typedef ushort ybits;
+typedef ushort8 ybits8;
+#define INF_BITS (ushort)(YT == 1 ? 0x7c00 : 0x7f80)
+#endif
+
+/* Bits of 8 elements. */
+static uint signs_of(ybits8 y)
+{
+    uint8 set = convert_uint8((y - (ybits)1) < (ybits8)(INF_BITS)) & (uint8)(1, 2, 4, 8, 16, 32, 64, 128);
+    uint4 four = set.lo | set.hi;
+    uint2 two = four.lo | four.hi;
+    return two.x | two.y;
+}
+
+/* groups_forward_mask: the bits of y's p.count elements, a word a work-item; a work-group takes neighbouring words. Reads y, writes a bit
+ * an element: 4 1/8 bytes. */
+kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void groups_forward_mask(problem arguments, global const ybits *y,
+                                                                                global uint *mask)
+{
+    const problem p = arguments;
+    ulong words = p.count / MASK_BITS, group = get_group_id(0), groups = get_num_groups(0);
+    y += p.y;
+    mask += p.mask / MASK_BITS;
+    for (ulong w = cut(words, group, groups) + get_local_id(0); w < cut(words, group + 1, groups); w += WG) {
+        global const ybits *from = y + w * MASK_BITS;
+        mask[w] = signs_of(vload8(0, from)) | signs_of(vload8(1, from)) << 8 | signs_of(vload8(2, from)) << 16 |
+                  signs_of(vload8(3, from)) << 24;
+    }
+    uint rest = (uint)(p.count % MASK_BITS), bits = 0;
+    if (rest > 0 && get_global_id(0) == 0) {
+        for (uint i = 0; i < rest; i++)
+            bits |= (uint)((ybits)(y[words * MASK_BITS + i] - (ybits)1) < INF_BITS) << i;
+        mask[words] = bits;
+    }
 }
 #endif
 

@@ -45,6 +45,8 @@ static clnorm_status create_kernels(clnorm_plan *plan, struct cln_cl_plan *impl)
         if (plan->desc.lengths ? kernel == CLN_KERNEL_FORWARD_FUSED || kernel == CLN_KERNEL_BACKWARD_FUSED
                                : kernel == CLN_KERNEL_LENGTHS_FOUND)
             continue;
+        if (kernel == CLN_KERNEL_FORWARD_MASK && !plan->desc.activation_mask)
+            continue;
         enum cln_program which = cln_kernel_program(kernel, &plan->view);
         if (which == CLN_PROGRAM_DOUBLE && !plan->desc.double_backward)
             continue;

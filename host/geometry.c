@@ -20,6 +20,8 @@ enum { CHAINED_STRETCH_BYTES = 4096, NEAR_BYTES = 262144 };
 /* Rows whose gradients are taken together: chains of so many (kernels.cl) share a visit to the weights' gradients, while the inputs of
  * a tile are no more than a core's own cache. Teams take so many rows at least before they keep gradients of their own. */
 enum { ROWS_BYTES = 524288, LEAST_ROWS = 16 };
+/* A work-item has so many words of a mask at least: 8 KiB of y. */
+enum { MASK_WORDS = 64 };
 
 static uint32_t power_of_two_at_least(uint64_t n, uint32_t limit)
 {
@@ -291,6 +293,14 @@ struct cln_geometry cln_geometry_found(const struct cln_view *view, const struct
     struct cln_geometry g = cln_geometry_results(view->weights, t, 1);
     g.work_group_size = view->family == CLN_SEGMENTS ? t->segments_group : t->columns_group;
     g.work_groups = least(divide_up(view->weights, g.work_group_size), most(1, cutter->compute_units));
+    return g;
+}
+
+struct cln_geometry cln_geometry_mask(uint64_t words, const struct cln_cutter *cutter)
+{
+    struct cln_geometry g = cln_geometry_results(words, cutter->tuning, 1);
+    uint64_t worth = divide_up(words, (uint64_t)MASK_WORDS * g.work_group_size);
+    g.work_groups = least(worth, wanted_of(cutter));
     return g;
 }
 

@@ -51,6 +51,8 @@ double cln_geometry_pivots(const struct cln_view *view, const struct cln_tuning 
 uint64_t cln_geometry_partials(const struct cln_view *view, const struct cln_cutter *cutter, int batch);
 uint64_t cln_geometry_few_rows(const struct cln_view *view, const struct cln_cutter *cutter);
 
+/* Of the words of a mask. */
+struct cln_geometry cln_geometry_mask(uint64_t words, const struct cln_cutter *cutter);
 /* Of the weights of a backward from y, by work-groups of the family's size. */
 struct cln_geometry cln_geometry_found(const struct cln_view *view, const struct cln_cutter *cutter);
 

@@ -13,6 +13,7 @@ struct cln_problem {
     cl_ulong running_mean, running_var;
     cl_ulong sums, dweight, dbias;
     cl_ulong y, z, sum, dz;
+    cl_ulong mask;
     cl_ulong lengths, positions;
     cl_ulong groups, outers, inners, outer_stride, group_stride;
     cl_ulong set, set_stride;

@@ -30,7 +30,8 @@ enum cln_program {
 };
 
 /* Every kernel: X(NAME, name), with the name of its program in front: those of the plan's family (segments_…, rows_… or columns_…), one
- * that it has for a backward from y alone, one that takes rows as columns, those of the groups' program, one that it has for lengths alone, and those of the double backward's, which plans without it have not. */
+ * that it has for a backward from y alone, one that takes rows as columns, those of the groups' program, one each that it has for lengths
+ * and for a mask alone, and those of the double backward's, which plans without it have not. */
 #define CLN_FAMILY_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(FORWARD_STATISTICS, "forward_statistics")                                                                   \
     KERNEL(FORWARD_APPLY, "forward_apply")                                                                             \
@@ -47,6 +48,7 @@ enum cln_program {
     KERNEL(BACKWARD_FINISH, "backward_finish")                                                                         \
     KERNEL(BACKWARD_WEIGHTS, "backward_weights")
 #define CLN_LENGTHS_KERNEL_LIST(KERNEL) KERNEL(LENGTHS_FOUND, "lengths_found")
+#define CLN_MASK_KERNEL_LIST(KERNEL)    KERNEL(FORWARD_MASK, "forward_mask")
 #define CLN_DOUBLE_KERNEL_LIST(KERNEL)                                                                                 \
     KERNEL(DOUBLE_REDUCE, "reduce")                                                                                    \
     KERNEL(DOUBLE_FINISH, "finish")                                                                                    \
@@ -57,9 +59,10 @@ enum cln_kernel {
 #define CLN_KERNEL_ENUM(name, text) CLN_KERNEL_##name,
     CLN_FAMILY_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_FROM_Y_KERNEL_LIST(CLN_KERNEL_ENUM)
         CLN_COLUMNS_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_GROUPS_KERNEL_LIST(CLN_KERNEL_ENUM)
-            CLN_LENGTHS_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_DOUBLE_KERNEL_LIST(CLN_KERNEL_ENUM)
+            CLN_LENGTHS_KERNEL_LIST(CLN_KERNEL_ENUM) CLN_MASK_KERNEL_LIST(CLN_KERNEL_ENUM)
+                CLN_DOUBLE_KERNEL_LIST(CLN_KERNEL_ENUM)
 #undef CLN_KERNEL_ENUM
-                CLN_KERNEL_COUNT
+                    CLN_KERNEL_COUNT
 };
 
 /* Buffer arguments of a kernel, at most. */
@@ -70,7 +73,7 @@ struct cln_form {
     clnorm_dtype x, y;
     clnorm_activation activation;
     clnorm_residual residual;
-    int from_y, lengths;
+    int from_y, lengths, mask;
 };
 
 /* A program of a device, in a list that only grows. */

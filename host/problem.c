@@ -79,6 +79,7 @@ struct cln_problem cln_problem_of(const struct cln_op *op, const struct cln_view
         .z = cln_element_offset(op, CLN_Z),
         .sum = cln_element_offset(op, CLN_SUM),
         .dz = cln_element_offset(op, CLN_DZ),
+        .mask = cln_element_offset(op, CLN_MASK) * CLN_MASK_BITS + op->first,
         .lengths = cln_element_offset(op, CLN_LENGTHS),
         .positions = v->positions,
         .groups = v->groups,

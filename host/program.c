@@ -36,7 +36,8 @@ void cln_kernel_name(enum cln_kernel kernel, const struct cln_view *view, char *
     static const char *const steps[] = {
 #define STEP(name, text) text,
         CLN_FAMILY_KERNEL_LIST(STEP) CLN_FROM_Y_KERNEL_LIST(STEP) CLN_COLUMNS_KERNEL_LIST(STEP)
-            CLN_GROUPS_KERNEL_LIST(STEP) CLN_LENGTHS_KERNEL_LIST(STEP) CLN_DOUBLE_KERNEL_LIST(STEP)
+            CLN_GROUPS_KERNEL_LIST(STEP) CLN_LENGTHS_KERNEL_LIST(STEP) CLN_MASK_KERNEL_LIST(STEP)
+                CLN_DOUBLE_KERNEL_LIST(STEP)
 #undef STEP
     };
     snprintf(name, size, "%s_%s", cln_program_names[cln_kernel_program(kernel, view)], steps[kernel]);
@@ -44,8 +45,15 @@ void cln_kernel_name(enum cln_kernel kernel, const struct cln_view *view, char *
 
 struct cln_form cln_form_of(const clnorm_desc *desc, enum cln_program which)
 {
-    struct cln_form form = {
-        desc->dtype, desc->y_dtype, desc->activation, desc->residual, desc->backward_from_y != 0, desc->lengths != 0};
+    struct cln_form form = {desc->dtype,
+                            desc->y_dtype,
+                            desc->activation,
+                            desc->residual,
+                            desc->backward_from_y != 0,
+                            desc->lengths != 0,
+                            desc->activation_mask != 0};
+    if (which == CLN_PROGRAM_GROUPS && form.mask)
+        return (struct cln_form){.y = form.y, .lengths = form.lengths, .mask = 1};
     if (which == CLN_PROGRAM_GROUPS || which == CLN_PROGRAM_DOUBLE)
         return (struct cln_form){.lengths = form.lengths};
     if (which == CLN_PROGRAM_COLUMNS && form.residual == CLNORM_RESIDUAL_BEFORE)
@@ -61,7 +69,7 @@ static int is_plain(const struct cln_form *f)
 static int equal_forms(const struct cln_form *a, const struct cln_form *b)
 {
     return a->x == b->x && a->y == b->y && a->activation == b->activation && a->residual == b->residual &&
-           a->from_y == b->from_y && a->lengths == b->lengths;
+           a->from_y == b->from_y && a->lengths == b->lengths && a->mask == b->mask;
 }
 
 #define OPTIONS "-cl-std=CL1.2 -D%s"
@@ -87,6 +95,9 @@ static void make_options(const struct cln_tuning *t, enum cln_program which, con
     used = strlen(options);
     if (form->lengths)
         snprintf(options + used, size - used, " -DLENGTHS=1");
+    used = strlen(options);
+    if (form->mask)
+        snprintf(options + used, size - used, " -DMASK=1");
 }
 
 static clnorm_status build_failed(cl_program program, cl_device_id id, const char *options, cl_int code)

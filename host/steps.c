@@ -16,7 +16,9 @@
 #define PUSH_FORWARD(b, which, problem, geometry, ...)                                                                 \
     PUSH_MORE(b, which, problem, geometry, ROLES(CLN_Z, CLN_SUM), (b)->forward_more ? 2 : 0, __VA_ARGS__)
 #define PUSH_BACKWARD(b, which, problem, geometry, has_more, ...)                                                      \
-    PUSH_MORE(b, which, problem, geometry, ROLES(CLN_Y, CLN_BIAS, CLN_Z, CLN_DZ), (has_more) ? 4 : 0, __VA_ARGS__)
+    PUSH_MORE(b, which, problem, geometry,                                                                             \
+              ROLES(cln_bound((b)->op, CLN_MASK) ? CLN_MASK : CLN_Y, CLN_BIAS, CLN_Z, CLN_DZ), (has_more) ? 4 : 0,     \
+              __VA_ARGS__)
 
 static void push_more(struct cln_batch *b, enum cln_kernel which, const struct cln_problem *problem,
                       const struct cln_geometry *geometry, const enum cln_role *roles, cl_uint count,
@@ -302,12 +304,23 @@ static void push_backward_found(struct cln_batch *b)
 static void push_lengths_found(struct cln_batch *b)
 {
     const struct cln_op *op = b->op;
-    if (!b->has_lengths || op->step_count == 0 || op->elements == 0)
+    if (!b->has_lengths || op->step_count == 0 || op->elements == 0 || op->steps[0] == CLN_STEP_MASK)
         return;
     struct cln_geometry g = cln_geometry_results(op->samples, &b->device->tuning, 1);
     struct cln_problem p = cln_problem_of(op, &op->view, &g);
     p.found = CLNORM_FOUND_LENGTH;
     PUSH(b, LENGTHS_FOUND, &p, &g, CLN_LENGTHS, CLN_FOUND);
+}
+
+/* A bit an element of y, for a backward with an activation. */
+static void push_forward_mask(struct cln_batch *b)
+{
+    const struct cln_op *op = b->op;
+    struct cln_cutter cutter = cutter_of(b);
+    struct cln_geometry g = cln_geometry_mask(cln_mask_words(op->elements), &cutter);
+    struct cln_problem p = cln_problem_of(op, &op->view, &g);
+    p.count = op->elements;
+    PUSH(b, FORWARD_MASK, &p, &g, CLN_Y, CLN_MASK);
 }
 
 /* ---- all ---- */
@@ -326,6 +339,9 @@ static void push_step(struct cln_batch *b, enum cln_step step)
         break;
     case CLN_STEP_APPLY:
         push_forward_apply(b);
+        break;
+    case CLN_STEP_MASK:
+        push_forward_mask(b);
         break;
     case CLN_STEP_COMMIT:
         push_forward_commit(b);

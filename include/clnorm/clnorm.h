@@ -344,21 +344,26 @@ typedef struct clnorm_desc {
      * those that have values. Batch, group and instance norm; without virtual batches, double_backward and backward_from_y. Reads of x and
      * dy are of what is valid, twice each: no group is kept in the cache */
     uint32_t lengths;
+    /* 1: clnorm_forward writes a mask (args.mask) of a bit an element, and clnorm_backward takes it in place of y: where a residual or a
+     * 16-bit type makes t dear to work out again, and y is not kept. CLNORM_RELU, and CLNORM_LEAKY_RELU with slope > 0; without
+     * backward_from_y */
+    uint32_t activation_mask;
 } clnorm_desc;
 #define CLNORM_DESC_INIT                                                                                               \
     {                                                                                                                  \
         sizeof(clnorm_desc), CLNORM_BATCH, CLNORM_NC, CLNORM_F32, 0, 0, 0, {0, 0, 0}, 1e-5f, {0, 0, 0, 0, 0}, 0, 0,    \
-            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f, 0, 0, 0, 0                                    \
+            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f, 0, 0, 0, 0, 0                                 \
     }
 
 typedef struct clnorm_plan clnorm_plan;
 
 /* Chooses and builds the kernels (from the cache where they are there) and allocates the plan's workspace (a few bytes a channel).
- * -> E_NULL, E_STRUCT_SIZE, E_ENUM (slope, double_backward, backward_from_y and lengths too), E_SHAPE, E_STRIDES, E_EPS, E_UNSUPPORTED
+ * -> E_NULL, E_STRUCT_SIZE, E_ENUM (slope, double_backward, backward_from_y, lengths and activation_mask too), E_SHAPE, E_STRIDES, E_EPS, E_UNSUPPORTED
  * (CLNORM_RESIDUAL_BEFORE of another norm than layer and RMS; double_backward of another norm than batch and layer, of other types than
  * f32, with an activation, a residual or virtual batches; backward_from_y with another activation than a leaky ReLU of slope > 0, or with
  * double_backward; lengths of another norm than batch, group and instance norm, with another number of spatial dimensions than 1, with
- * virtual batches, double_backward or backward_from_y), E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
+ * virtual batches, double_backward or backward_from_y; activation_mask with another activation than those, or with backward_from_y),
+ * E_BUILD, E_DEVICE_FAILED, E_NO_MEMORY. */
 CLNORM_API clnorm_status clnorm_plan_create(clnorm_device *device, const clnorm_desc *desc, clnorm_plan **plan);
 /* NULL is fine. Calls already enqueued still complete. */
 CLNORM_API void clnorm_plan_destroy(clnorm_plan *plan);
@@ -368,8 +373,10 @@ CLNORM_API void clnorm_plan_destroy(clnorm_plan *plan);
  * range. */
 CLNORM_API int64_t clnorm_plan_groups(const clnorm_plan *plan, int64_t n);
 /* Bytes of: the state that forward saves for backward (three floats a group: m, c, rstd; opaque); statistics (see clnorm_statistics);
- * sums (see clnorm_backward_reduce); the workspace of one call. All 0 for NULL. */
+ * sums (see clnorm_backward_reduce); the mask of desc.activation_mask (a bit an element, in words of 32; opaque; 0 without); the workspace
+ * of one call. All 0 for NULL. */
 CLNORM_API size_t clnorm_plan_state_bytes(const clnorm_plan *plan);
+CLNORM_API size_t clnorm_plan_mask_bytes(const clnorm_plan *plan);
 CLNORM_API size_t clnorm_plan_statistics_bytes(const clnorm_plan *plan);
 CLNORM_API size_t clnorm_plan_sums_bytes(const clnorm_plan *plan);
 CLNORM_API size_t clnorm_plan_workspace_bytes(const clnorm_plan *plan);
@@ -427,6 +434,7 @@ typedef struct clnorm_running {
  *              batches: [batches, c]); exactly c for batch norm without virtual batches, else the buffer may be larger. RMS norm has
  *              rstd alone
  *   lengths    int32[n] at least: of each sample; required with desc.lengths, refused without
+ *   mask       clnorm_plan_mask_bytes() bytes, or what a smaller n needs of them, at a multiple of 4; refused without desc.activation_mask
  *   workspace  left out: the plan's own, then the plan's calls must be ordered by the caller (one in-order queue, or events);
  *              or clnorm_plan_workspace_bytes() bytes of the caller's, one for each call in flight
  *   stream     NULL: the device's own in-order queue; or a clnorm_cl_stream (<clnorm/opencl.h>). Must be NULL on cpu
@@ -446,6 +454,7 @@ typedef struct clnorm_forward_args {
     clnorm_buffer z;       /* in, required with a residual, refused without */
     clnorm_buffer sum;     /* out, required with CLNORM_RESIDUAL_BEFORE; may be x or z, the very same bytes */
     clnorm_buffer lengths; /* in, required with desc.lengths */
+    clnorm_buffer mask;    /* out, desc.activation_mask alone, may be left out: for clnorm_backward */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_forward_args;
@@ -458,16 +467,16 @@ typedef struct clnorm_forward_args {
         sizeof(clnorm_forward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_RUNNING_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                                                               \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                                           \
     }
 
 /* Forward for training: y from the batch's own statistics; then the running statistics are updated.
  * With one value per group (m = 1) the variance is 0 and y is bias (not RMS norm). A NaN or Inf in a statistics group makes that group
  * NaN (an Inf in RMS norm: rstd 0, and NaN itself) and leaves every other bit as it would be. y may be x only if state is left out or with
- * desc.backward_from_y. Reads x twice, writes y once. A residual adds one reading of z, and sum one writing.
+ * desc.backward_from_y. Reads x twice, writes y once. A residual adds one reading of z, sum one writing, and a mask another reading of y.
  * -> E_NULL, E_STRUCT_SIZE, E_N, E_MISSING (x, y), E_BUFFER_…, E_LENGTH, E_OVERLAP, E_STATISTICS_MISSING (one of the
  * running pair alone), E_UNSUPPORTED (a buffer that the plan has not: running statistics; RMS norm's mean and var; z and sum without their
- * residual; lengths), E_MOMENTUM, E_ENUM, E_STREAM, E_DEVICE_FAILED. */
+ * residual; lengths; mask), E_MOMENTUM, E_ENUM, E_STREAM, E_DEVICE_FAILED. */
 CLNORM_API clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args);
 
 typedef struct clnorm_infer_args {
@@ -478,6 +487,7 @@ typedef struct clnorm_infer_args {
     clnorm_buffer running_mean, running_var; /* in, required */
     clnorm_buffer z;                         /* in, required with a residual, refused without */
     clnorm_buffer lengths;                   /* in, required with desc.lengths */
+    clnorm_buffer mask;                      /* out, as clnorm_forward's: for a backward with frozen statistics */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_infer_args;
@@ -485,7 +495,7 @@ typedef struct clnorm_infer_args {
     {                                                                                                                  \
         sizeof(clnorm_infer_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,          \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
-            CLNORM_BUFFER_INIT, NULL                                                                                   \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                                                               \
     }
 
 /* Inference, batch and instance norm: y = (x − running_mean) / sqrt(running_var + eps)·weight + bias. y may be x. Reads x once, writes
@@ -546,12 +556,14 @@ typedef struct clnorm_backward_args {
     clnorm_buffer dx, dweight, dbias; /* out, each may be left out, not all (dz too) */
     /* What the gradient of the activation is worked out from; refused without an activation. Either y of forward (CLNORM_RELU, and
      * CLNORM_LEAKY_RELU with slope > 0: its sign tells), or, if y is left out, from x again, then bias (if forward had one) and
-     * CLNORM_RESIDUAL_AFTER's z are needed.
+     * CLNORM_RESIDUAL_AFTER's z are needed. With desc.activation_mask: neither, but the mask, which says what y's sign would.
      * With desc.backward_from_y: y of forward, and its bias (if it had one) and z (CLNORM_RESIDUAL_AFTER), from which x̂ is worked out. */
     clnorm_buffer y, bias, z;
     clnorm_buffer dz;      /* out, CLNORM_RESIDUAL_AFTER alone, may be left out: act'·dy */
     uint32_t accumulate;   /* CLNORM_ADD_…; with CLNORM_ADD_DX dx may not be dy */
     clnorm_buffer lengths; /* in, required with desc.lengths: those of forward */
+    clnorm_buffer
+        mask; /* in, required with desc.activation_mask: that of forward; then y is refused, and bias and z have no use */
     clnorm_buffer workspace;
     const void *stream;
 } clnorm_backward_args;
@@ -560,7 +572,8 @@ typedef struct clnorm_backward_args {
         sizeof(clnorm_backward_args), CLNORM_PLAN_N, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,       \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
             CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,        \
-            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, 0, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, NULL                    \
+            CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, 0, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT, CLNORM_BUFFER_INIT,     \
+            NULL                                                                                                       \
     }
 
 /* x̂ = (x − mean)·rstd
@@ -581,7 +594,7 @@ typedef struct clnorm_backward_args {
  * Where |weight| < 2^-126, 0 too, y says nothing of x: x̂ counts as 0, so that it has no part in dweight and in the means of dx; and
  * CLNORM_FOUND_ZERO_WEIGHT is set. Where weight·rstd is below 2^-128 what a gradient has of x̂ may be NaN or Inf.
  * -> as clnorm_forward; E_STATISTICS_SOURCE, E_STATISTICS_MISSING (half a pair), E_ENUM (accumulate has an unknown bit),
- * E_UNSUPPORTED (y, bias, z, dz or lengths where the plan has no use for it; x with desc.backward_from_y). */
+ * E_UNSUPPORTED (y, bias, z, dz, lengths or mask where the plan has no use for it; x with desc.backward_from_y). */
 CLNORM_API clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *args);
 
 typedef struct clnorm_double_backward_args {

@@ -102,6 +102,14 @@ clnorm_status cln_check_lengths(const clnorm_plan *plan, const char *who, const 
     return CLNORM_OK;
 }
 
+clnorm_status cln_check_mask(const clnorm_plan *plan, const char *who, const clnorm_buffer *mask)
+{
+    if (!plan->desc.activation_mask && cln_given(mask))
+        return cln_fail(CLNORM_E_UNSUPPORTED, "%s: mask is given but must be left out, for desc.activation_mask is 0",
+                        who);
+    return CLNORM_OK;
+}
+
 clnorm_status cln_check_activation(const clnorm_plan *plan, const char *who, const clnorm_backward_args *args)
 {
     clnorm_activation activation = plan->desc.activation;
@@ -114,6 +122,10 @@ clnorm_status cln_check_activation(const clnorm_plan *plan, const char *who, con
         return cln_fail(CLNORM_E_UNSUPPORTED,
                         "%s: y is given but must be left out: its sign tells the gradient of CLNORM_RELU and of "
                         "CLNORM_LEAKY_RELU with slope > 0 alone",
+                        who);
+    if (cln_given(&args->y) && plan->desc.activation_mask)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "%s: y is given but must be left out, for desc.activation_mask of the plan is 1: mask says it",
                         who);
     if (activation == CLNORM_NO_ACTIVATION && !from_y && (cln_given(&args->bias) || cln_given(&args->z)))
         return cln_fail(CLNORM_E_UNSUPPORTED, "%s: %s is given but must be left out, for the plan has no activation",

@@ -114,6 +114,24 @@ static clnorm_status check_backward_from_y(const clnorm_desc *d)
     return CLNORM_OK;
 }
 
+static clnorm_status check_activation_mask(const clnorm_desc *d)
+{
+    static const char who[] = "clnorm_plan_create";
+    int by_sign = d->activation == CLNORM_RELU || (d->activation == CLNORM_LEAKY_RELU && d->slope > 0.0f);
+    if (d->activation_mask > 1)
+        return cln_fail(CLNORM_E_ENUM, "%s: desc.activation_mask is %" PRIu32 " but must be 0 or 1", who,
+                        d->activation_mask);
+    if (d->activation_mask && !by_sign)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "%s: desc.activation_mask is 1 but must be 0 with another activation than CLNORM_RELU, or "
+                        "CLNORM_LEAKY_RELU with slope > 0: activation is %d, slope %g",
+                        who, (int)d->activation, (double)d->slope);
+    if (d->activation_mask && d->backward_from_y)
+        return cln_fail(CLNORM_E_UNSUPPORTED,
+                        "%s: desc.activation_mask is 1 but must be 0 with desc.backward_from_y, which has y", who);
+    return CLNORM_OK;
+}
+
 static clnorm_status check_lengths(const clnorm_desc *d)
 {
     const char *who = "clnorm_plan_create";
@@ -170,6 +188,8 @@ static clnorm_status check_desc(const clnorm_desc *d)
         status = check_backward_from_y(d);
     if (status == CLNORM_OK)
         status = check_lengths(d);
+    if (status == CLNORM_OK)
+        status = check_activation_mask(d);
     return status == CLNORM_OK ? check_strides(d) : status;
 }
 
@@ -202,6 +222,13 @@ int64_t clnorm_plan_groups(const clnorm_plan *plan, int64_t n)
 size_t clnorm_plan_state_bytes(const clnorm_plan *plan)
 {
     return plan ? cln_plan_state_bytes(plan) : 0;
+}
+
+size_t clnorm_plan_mask_bytes(const clnorm_plan *plan)
+{
+    return plan && plan->desc.activation_mask
+               ? (size_t)cln_mask_words(cln_view_elements(&plan->view)) * sizeof(uint32_t)
+               : 0;
 }
 
 size_t clnorm_plan_statistics_bytes(const clnorm_plan *plan)

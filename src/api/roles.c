@@ -45,6 +45,9 @@ static clnorm_status check_size(const clnorm_plan *plan, const char *who, const 
     case CLN_PER_SAMPLE:
         want = op->samples * sizeof(int32_t);
         break;
+    case CLN_MASK_SIZE:
+        want = cln_mask_words(op->elements) * sizeof(uint32_t);
+        break;
     case CLN_STATE_SIZE:
         want = cln_plan_state_bytes(plan);
         break;
@@ -73,7 +76,7 @@ static clnorm_status check_one(const clnorm_plan *plan, const char *who, const s
     const char *name = cln_role_name(a->role);
     struct cln_span *span = &op->role[a->role];
     if (a->buffer->kind == CLNORM_BUFFER_NONE) {
-        int of_samples = a->extent == CLN_TENSOR || a->extent == CLN_PER_SAMPLE;
+        int of_samples = a->extent == CLN_TENSOR || a->extent == CLN_PER_SAMPLE || a->extent == CLN_MASK_SIZE;
         if (!a->required || (of_samples && cln_view_elements(&op->view) == 0))
             return CLNORM_OK;
         if (a->role == CLN_RUNNING_MEAN || a->role == CLN_RUNNING_VAR)
@@ -106,6 +109,8 @@ static struct cln_span touched(const struct cln_argument *a, const struct cln_op
         span.bytes = (size_t)op->groups * sizeof(float);
     else if (a->extent == CLN_PER_SAMPLE)
         span.bytes = (size_t)op->samples * sizeof(int32_t);
+    else if (a->extent == CLN_MASK_SIZE)
+        span.bytes = (size_t)cln_mask_words(op->elements) * sizeof(uint32_t);
     return span;
 }
 

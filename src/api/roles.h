@@ -12,6 +12,7 @@ enum cln_extent {
     CLN_PER_WEIGHT, /* exactly a float a weight */
     CLN_PER_GROUP,  /* at least a float a statistics group; batch norm without virtual batches: exactly */
     CLN_PER_SAMPLE, /* at least an int32 a sample */
+    CLN_MASK_SIZE,  /* at least a bit an element, in whole words */
     CLN_STATE_SIZE, /* at least clnorm_plan_state_bytes() */
     CLN_STATISTICS_SIZE,
     CLN_GATHERED_SIZE, /* at least parts times that of statistics */

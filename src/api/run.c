@@ -72,6 +72,7 @@ clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
     TRY(cln_check_running(__func__, &args->running));
     TRY(cln_check_residual(plan, __func__, &args->z, &args->sum));
     TRY(cln_check_lengths(plan, __func__, &args->lengths));
+    TRY(cln_check_mask(plan, __func__, &args->mask));
     op.running = args->running;
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
@@ -87,6 +88,7 @@ clnorm_status clnorm_forward(clnorm_plan *plan, const clnorm_forward_args *args)
         {CLN_Z, CLN_IN, CLN_TENSOR, plan->desc.residual != CLNORM_NO_RESIDUAL, &args->z},
         {CLN_SUM, CLN_OUT, CLN_TENSOR, plan->desc.residual == CLNORM_RESIDUAL_BEFORE, &args->sum},
         {CLN_LENGTHS, CLN_IN, CLN_PER_SAMPLE, plan->desc.lengths != 0, &args->lengths},
+        {CLN_MASK, CLN_OUT, CLN_MASK_SIZE, 0, &args->mask},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     const struct cln_alias aliases[] = {{CLN_SUM, CLN_X}, {CLN_SUM, CLN_Z}, {CLN_Y, CLN_X}};
@@ -101,6 +103,7 @@ clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args)
     TRY(cln_check_norm(plan, __func__, cln_has_running(plan), "clnorm_forward"));
     TRY(cln_check_residual(plan, __func__, &args->z, NULL));
     TRY(cln_check_lengths(plan, __func__, &args->lengths));
+    TRY(cln_check_mask(plan, __func__, &args->mask));
     op.source = CLN_FROM_RUNNING;
     const struct cln_argument arguments[] = {
         {CLN_X, CLN_IN, CLN_TENSOR, 1, &args->x},
@@ -111,6 +114,7 @@ clnorm_status clnorm_infer(clnorm_plan *plan, const clnorm_infer_args *args)
         {CLN_RUNNING_VAR, CLN_IN, CLN_CHANNEL, 1, &args->running_var},
         {CLN_Z, CLN_IN, CLN_TENSOR, plan->desc.residual != CLNORM_NO_RESIDUAL, &args->z},
         {CLN_LENGTHS, CLN_IN, CLN_PER_SAMPLE, plan->desc.lengths != 0, &args->lengths},
+        {CLN_MASK, CLN_OUT, CLN_MASK_SIZE, 0, &args->mask},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), y_over_x, 1, &op));
@@ -152,6 +156,7 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
     }
     TRY(cln_choose_source(__func__, plan, &args->state, &args->mean, &args->rstd, &args->running_mean, &op.source));
     TRY(cln_check_activation(plan, __func__, args));
+    TRY(cln_check_mask(plan, __func__, &args->mask));
     TRY(cln_check_lengths(plan, __func__, &args->lengths));
     if (!cln_given(&args->dx) && !cln_given(&args->dweight) && !cln_given(&args->dbias) && !cln_given(&args->dz))
         return cln_fail(CLNORM_E_MISSING, "%s: dx, dweight and dbias are all missing but at least one must be given",
@@ -159,7 +164,8 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
     op.accumulate = args->accumulate;
     op.from_y = plan->desc.backward_from_y != 0;
     int activates = plan->desc.activation != CLNORM_NO_ACTIVATION;
-    int again = activates && !cln_given(&args->y) && !op.from_y; /* the value before it, from x */
+    int masked = plan->desc.activation_mask != 0;
+    int again = activates && !cln_given(&args->y) && !op.from_y && !masked; /* the value before it, from x */
     int normalized_needed = op.source != CLN_FROM_RUNNING || cln_given(&args->dweight),
         x_needed = normalized_needed || again;
     int z_needed = again || (op.from_y && normalized_needed);
@@ -180,6 +186,7 @@ clnorm_status clnorm_backward(clnorm_plan *plan, const clnorm_backward_args *arg
         {CLN_Z, CLN_IN, CLN_TENSOR, z_needed && plan->desc.residual == CLNORM_RESIDUAL_AFTER, &args->z},
         {CLN_DZ, CLN_OUT, CLN_TENSOR, 0, &args->dz},
         {CLN_LENGTHS, CLN_IN, CLN_PER_SAMPLE, plan->desc.lengths != 0, &args->lengths},
+        {CLN_MASK, CLN_IN, CLN_MASK_SIZE, masked, &args->mask},
         {CLN_WORKSPACE, CLN_OUT, CLN_WORKSPACE_SIZE, 0, &args->workspace},
     };
     TRY(cln_bind(plan, __func__, arguments, COUNT(arguments), dx_over_dy, args->accumulate & CLNORM_ADD_DX ? 0 : 1,

@@ -40,6 +40,7 @@
     ROLE(G_DY, "g_dy")                                                                                                 \
     ROLE(G_WEIGHT, "g_weight")                                                                                         \
     ROLE(LENGTHS, "lengths")                                                                                           \
+    ROLE(MASK, "mask")                                                                                                 \
     ROLE(WORKSPACE, "workspace")                                                                                       \
     ROLE(PARTIALS, "partials")
 
@@ -73,6 +74,7 @@ enum cln_step {
     CLN_STEP_MERGE,         /* GATHERED → STATISTICS */
     CLN_STEP_FINALIZE,      /* STATISTICS → STATE, MEAN, VAR, RSTD */
     CLN_STEP_APPLY,         /* X, source, WEIGHT, BIAS → Y */
+    CLN_STEP_MASK,          /* Y → MASK, of all samples of the call: a part of its own */
     CLN_STEP_COMMIT,        /* STATISTICS → RUNNING_MEAN, RUNNING_VAR */
     CLN_STEP_COPY_RUNNING,  /* RUNNING_MEAN, RUNNING_VAR → MEAN, VAR */
     CLN_STEP_REDUCE,        /* X, DY, source → PARTIALS */
@@ -98,13 +100,14 @@ struct cln_op {
     struct cln_span role[CLN_ROLE_COUNT];
     struct cln_view view;               /* of this call's n, or of the part's samples */
     uint64_t samples, elements, groups; /* of the whole call: its n, those of a tensor, and its statistics groups */
+    uint64_t first;                     /* the element of the whole call's tensors that this part's begin at */
     /* Another part of the same call: the first part alone takes the stream's wait list, the last alone its event. */
     int follows, precedes;
     clnorm_dtype x_dtype, y_dtype; /* of X, DX, Z, DZ, SUM; of Y, DY */
     /* Backward: X is bound to Y, and what is made of it is x − mean = (act⁻¹(y) − Z − BIAS)/(WEIGHT·rstd); 0 where cln_is_zero says so. */
     int from_y;
     clnorm_activation
-        activation; /* backward with Y bound: its gradient by the sign of Y; else worked out again from X, BIAS, Z */
+        activation; /* backward: its gradient by MASK if that is bound, by the sign of Y if that is, else worked out again from X, BIAS, Z */
     clnorm_residual residual;
     float slope;
     uint32_t accumulate; /* CLNORM_ADD_… */
@@ -137,6 +140,13 @@ static inline size_t cln_role_bytes(const struct cln_op *op, enum cln_role role)
     default:
         return sizeof(float);
     }
+}
+
+/* A mask has bit i % 32 of word i / 32 set where element i of y is above 0; bits behind the last element are 0. */
+enum { CLN_MASK_BITS = 32 };
+static inline uint64_t cln_mask_words(uint64_t elements)
+{
+    return elements / CLN_MASK_BITS + (elements % CLN_MASK_BITS != 0);
 }
 
 /* Whether a weight counts as 0 in a backward from y: as all devices see it, whether they have denormal numbers or not. */

@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "cpu/explain.h"
 #include "cpu/grid.h"
+#include "cpu/mask.h"
 #include "cpu/run.h"
 #include "cpu/run_double.h"
 #include "cpu/run_lengths.h"
@@ -257,6 +258,10 @@ static void find_zero_weights(const clnorm_plan *plan, const struct cln_op *op)
 
 static clnorm_status cpu_run(clnorm_plan *plan, const struct cln_op *op)
 {
+    if (op->step_count > 0 && op->steps[0] == CLN_STEP_MASK) {
+        cln_mask_run(&((struct cln_cpu_plan *)plan->impl)->kernels.elements, op);
+        return CLNORM_OK;
+    }
     if (op->from_y && cln_bound(op, CLN_X) && cln_bound(op, CLN_WEIGHT) && !op->follows && op->step_count > 0)
         find_zero_weights(plan, op);
     if (cln_bound(op, CLN_V_DX) || cln_bound(op, CLN_V_DWEIGHT) || cln_bound(op, CLN_V_DBIAS))

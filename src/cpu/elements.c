@@ -183,7 +183,27 @@ static void differentiate(const float *t, const void *z, const void *y, const vo
     }
 }
 
+static void mask(const void *y, clnorm_dtype type, uint32_t *mask, size_t n)
+{
+    for (size_t i = 0; i < n; i += CLN_MASK_BITS) {
+        uint32_t word = 0;
+        for (size_t bit = 0; bit < CLN_MASK_BITS && i + bit < n; bit++)
+            word |= (uint32_t)(get(y, type, i + bit) > 0.0f) << bit;
+        mask[i / CLN_MASK_BITS] = word;
+    }
+}
+
+static void differentiate_by_mask(const uint32_t *mask, uint64_t first, const void *dy, float *to,
+                                  const struct cln_fusion *f, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bit = first + i;
+        to[i] = act_gradient(f, (float)(mask[bit / CLN_MASK_BITS] >> bit % CLN_MASK_BITS & 1u), get(dy, f->y_type, i));
+    }
+}
+
 void cln_cpu_fill_elements(struct cln_element_kernels *kernels)
 {
-    *kernels = (struct cln_element_kernels){widen, put, add, activate, undo, differentiate};
+    *kernels =
+        (struct cln_element_kernels){widen, put, add, activate, undo, differentiate, mask, differentiate_by_mask};
 }

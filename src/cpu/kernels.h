@@ -142,6 +142,11 @@ struct cln_element_kernels {
     /* to = dy·act′(t + z), or, without a t, by the sign of y. `to` may be t */
     void (*differentiate)(const float *t, const void *z, const void *y, const void *dy, float *to,
                           const struct cln_fusion *f, size_t n);
+    /* Bits from the first of `mask` on: whether y > 0 (backend/op.h). Reads y, writes a bit an element */
+    void (*mask)(const void *y, clnorm_dtype type, uint32_t *mask, size_t n);
+    /* As differentiate, by the bits from the first-th on: those of dy */
+    void (*differentiate_by_mask)(const uint32_t *mask, uint64_t first, const void *dy, float *to,
+                                  const struct cln_fusion *f, size_t n);
 };
 
 /* Kernels of segments and rows that take tensors of other types than f32 as they are, so that no scratch is needed. An empty slot: there

@@ -22,7 +22,7 @@ struct cln_stage cln_stage_make(const struct cln_cpu_kernels *kernels, const str
     s.unfused = !op->activation && !added;
     s.from_y = backward && op->from_y;
     s.plain = op->x_dtype == CLNORM_F32 && op->y_dtype == CLNORM_F32 && s.unfused && !s.from_y;
-    s.again = op->activation && backward && !cln_bound(op, CLN_Y);
+    s.again = op->activation && backward && !cln_bound(op, CLN_Y) && !cln_bound(op, CLN_MASK);
     return s;
 }
 
@@ -84,7 +84,9 @@ void cln_stage_dy(const struct cln_stage *s, const struct cln_runs *r, const flo
         uint64_t at = r->at + i * r->stride;
         float *to = scratch + i * r->length;
         const void *dy = cln_stage_at(op, CLN_DY, at);
-        if (s->fusion.activation)
+        if (s->fusion.activation && cln_bound(op, CLN_MASK))
+            e->differentiate_by_mask(op->role[CLN_MASK].handle, op->first + at, dy, to, &s->fusion, r->length);
+        else if (s->fusion.activation)
             e->differentiate(t ? t + i * r->length : NULL, cln_stage_at(op, CLN_Z, at), cln_stage_at(op, CLN_Y, at), dy,
                              to, &s->fusion, r->length);
         else

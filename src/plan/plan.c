@@ -271,6 +271,7 @@ static struct cln_op batch_of(const clnorm_plan *plan, const struct cln_op *whol
                                planes[] = {CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD};
     struct cln_op op = *whole;
     uint64_t samples = (uint64_t)plan->desc.virtual_batch, first = k * samples, sample = whole->elements / n;
+    op.first = first * sample;
     op.view = cln_view_make(&plan->desc, least(samples, n - first));
     for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
         size_t bytes = cln_role_bytes(whole, tensors[i]);
@@ -309,7 +310,7 @@ static clnorm_status copy_running(clnorm_plan *plan, const struct cln_op *whole,
     op.steps[0] = CLN_STEP_COPY_RUNNING;
     op.step_count = 1;
     op.follows = back;
-    op.precedes = !back;
+    op.precedes = !back || whole->precedes;
     bind_workspace(plan, &op);
     return plan->device->backend->run(plan, &op);
 }
@@ -328,16 +329,31 @@ static clnorm_status run_batches(clnorm_plan *plan, enum cln_call call, const st
             op.role[CLN_RUNNING_VAR] = kept(plan, whole, 1);
         }
         op.follows = commits || k > 0;
-        op.precedes = commits || k + 1 < batches;
+        op.precedes = whole->precedes || commits || k + 1 < batches;
         status = run(plan, call, &op);
     }
     return status == CLNORM_OK && commits ? copy_running(plan, whole, 1) : status;
 }
 
+/* ---- calls ---- */
+
+/* The mask of all of y, as the last part of a call. */
+static clnorm_status run_mask(clnorm_plan *plan, const struct cln_op *whole)
+{
+    struct cln_op op = *whole;
+    op.steps[0] = CLN_STEP_MASK;
+    op.step_count = 1;
+    op.follows = 1;
+    op.precedes = 0;
+    return plan->device->backend->run(plan, &op);
+}
+
 clnorm_status cln_plan_run(clnorm_plan *plan, enum cln_call call, struct cln_op *op)
 {
     int own = (call == CLN_CALL_FORWARD || call == CLN_CALL_BACKWARD) && op->source != CLN_FROM_RUNNING;
-    if (own && op->groups > cln_view_statistics(&op->view))
-        return run_batches(plan, call, op);
-    return run(plan, call, op);
+    int masks = call != CLN_CALL_BACKWARD && cln_bound(op, CLN_MASK) && op->elements > 0;
+    op->precedes = masks;
+    clnorm_status status =
+        own && op->groups > cln_view_statistics(&op->view) ? run_batches(plan, call, op) : run(plan, call, op);
+    return status == CLNORM_OK && masks ? run_mask(plan, op) : status;
 }

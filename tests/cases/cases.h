@@ -109,6 +109,9 @@ enum case_output { /* what is judged; each has one value a tensor element, stati
 };
 #define CASE_BIT(output) (1u << (output))
 
+/* The activation's gradient: of the value before it, worked out again; or by the sign of forward's y; or by forward's mask. */
+enum case_by { CASE_BY_INPUTS, CASE_BY_Y, CASE_BY_MASK, CASE_BYS };
+
 struct clnorm_case {
     char name[128];
     clnorm_norm norm;
@@ -135,7 +138,7 @@ struct clnorm_case {
     float slope;
     clnorm_residual residual;
     enum case_sum_place sum;
-    bool by_y;           /* backward takes y of the forward, instead of working out again */
+    enum case_by by;     /* what backward takes for the activation's gradient; forward writes the mask */
     bool from_y;         /* … takes y in place of x; y is the reference's, rounded to its type */
     float bias_ratio;    /* |bias/weight| where the weight is not 0; 0: of N(0, 1) and of 0.5 to 1.5 */
     uint32_t accumulate; /* CLNORM_ADD_… */
@@ -147,7 +150,7 @@ struct clnorm_case {
     {                                                                                                                  \
         "", CLNORM_BATCH, 0, 0, CLNORM_NC, 0, 0, 1, 0, {0, 0, 0}, CASE_TRAIN, CASE_AFFINE_BOTH, false, 0, 1, 0, 1e-5f, \
             CLNORM_RUNNING_INIT, CASE_DATA_NORMAL, 1, CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, 0.01f,             \
-            CLNORM_NO_RESIDUAL, CASE_SUM_APART, false, false, 0, 0, 0, CASE_NO_LENGTHS, false                          \
+            CLNORM_NO_RESIDUAL, CASE_SUM_APART, CASE_BY_INPUTS, false, 0, 0, 0, CASE_NO_LENGTHS, false                 \
     }
 
 /* ---- the table ------------------------------------------------------------------------------------------------- */

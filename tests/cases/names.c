@@ -183,8 +183,8 @@ void case_set_name(struct clnorm_case *c)
         }
     }
     add(c, "%s", sum_places[c->sum]);
-    if (c->by_y)
-        add(c, "_by-y");
+    if (c->by)
+        add(c, c->by == CASE_BY_Y ? "_by-y" : "_by-mask");
     if (c->from_y)
         add(c, "_from-y");
     if (c->bias_ratio > 0)

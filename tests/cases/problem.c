@@ -124,7 +124,7 @@ clnorm_dtype problem_input_dtype(const struct clnorm_case *c, enum case_input in
 
 bool case_works_out_again(const struct clnorm_case *c)
 {
-    return c->activation != CLNORM_NO_ACTIVATION && !c->by_y && !c->from_y;
+    return c->activation != CLNORM_NO_ACTIVATION && !c->by && !c->from_y;
 }
 
 size_t problem_input_count(const struct reference_problem *shape, enum case_input input)

@@ -52,6 +52,7 @@ clnorm_status case_bind(const struct case_problem *problem, clnorm_device *devic
     desc.double_backward = case_mode_is_double(c->mode);
     desc.backward_from_y = c->from_y;
     desc.lengths = c->lengths != CASE_NO_LENGTHS;
+    desc.activation_mask = c->by == CASE_BY_MASK;
     clnorm_status status = clnorm_plan_create(device, &desc, &r->plan);
     if (status == CLNORM_OK)
         status = slots_make(r);
@@ -122,6 +123,7 @@ static clnorm_status enqueue_forward(struct case_run *run, const void *stream)
     if (c->residual == CLNORM_RESIDUAL_BEFORE)
         a.sum = slot_buffer(run, case_slot_sum(c));
     a.lengths = slot_buffer(run, SLOT_LENGTHS);
+    a.mask = slot_buffer(run, SLOT_MASK);
     a.stream = stream;
     return clnorm_forward(run->plan, &a);
 }
@@ -139,6 +141,7 @@ static clnorm_status enqueue_infer(struct case_run *run, const void *stream)
     a.running_var = slot_buffer(run, SLOT_RUNNING_VAR);
     a.z = slot_buffer(run, SLOT_Z);
     a.lengths = slot_buffer(run, SLOT_LENGTHS);
+    a.mask = slot_buffer(run, SLOT_MASK);
     a.stream = stream;
     return clnorm_infer(run->plan, &a);
 }
@@ -165,7 +168,7 @@ static clnorm_status enqueue_backward(struct case_run *run, const void *stream)
     a.dweight = slot_buffer(run, SLOT_DWEIGHT);
     a.dbias = slot_buffer(run, SLOT_DBIAS);
     a.dz = slot_buffer(run, SLOT_DZ);
-    if (c->by_y)
+    if (c->by == CASE_BY_Y)
         a.y = slot_buffer(run, SLOT_Y);
     if (c->from_y)
         a.y = slot_buffer(run, SLOT_GIVEN_Y);
@@ -176,6 +179,7 @@ static clnorm_status enqueue_backward(struct case_run *run, const void *stream)
     }
     a.accumulate = c->accumulate;
     a.lengths = slot_buffer(run, SLOT_LENGTHS);
+    a.mask = slot_buffer(run, SLOT_MASK);
     a.stream = stream;
     return clnorm_backward(run->plan, &a);
 }
@@ -325,7 +329,7 @@ clnorm_status case_enqueue_before(struct case_run *run, const void *stream)
     const struct clnorm_case *c = &run->problem->c;
     if (c->mode == CASE_BACKWARD || c->mode == CASE_STEPS_BACKWARD || c->mode == CASE_DOUBLE)
         return enqueue_forward(run, stream);
-    return c->mode == CASE_FROZEN && c->by_y ? enqueue_infer(run, stream) : CLNORM_OK;
+    return c->mode == CASE_FROZEN && c->by ? enqueue_infer(run, stream) : CLNORM_OK;
 }
 
 clnorm_status case_enqueue(struct case_run *run, const void *stream)

@@ -36,6 +36,7 @@ enum case_slot {
     SLOT_G_DY,
     SLOT_G_WEIGHT,
     SLOT_LENGTHS,
+    SLOT_MASK,
     SLOTS
 };
 

@@ -10,7 +10,7 @@ static const char *const slot_names[SLOTS] = {
     "x",        "dy",        "weight", "bias",    "running_mean", "running_var", "mean (given)", "rstd (given)",
     "z",        "y (given)", "dx",     "dweight", "dbias",        "dz",          "v_dx",         "v_dweight",
     "v_dbias",  "y",         "state",  "mean",    "var",          "rstd",        "sum",          "statistics",
-    "gathered", "sums",      "g_x",    "g_dy",    "g_weight",     "lengths"};
+    "gathered", "sums",      "g_x",    "g_dy",    "g_weight",     "lengths",     "mask"};
 
 const char *case_slot_name(enum case_slot slot)
 {
@@ -140,6 +140,12 @@ clnorm_buffer slot_buffer(const struct case_run *run, enum case_slot i)
     return clnorm_memory_part(slot->memory, slot_bytes(slot, slot->before), slot_bytes(slot, slot->count));
 }
 
+/* Of a mask. */
+static size_t words_of(size_t elements)
+{
+    return (elements + 31) / 32;
+}
+
 clnorm_status slots_make(struct case_run *run)
 {
     const struct case_problem *p = run->problem;
@@ -150,6 +156,7 @@ clnorm_status slots_make(struct case_run *run)
     const struct reference_problem plan = case_shape(c, c->plan_n);
     const size_t channels = p->shape.c, weights = p->weights, whole = reference_elements(&plan), elements = p->elements;
     const size_t groups = reference_groups(&plan);
+    const bool makes_mask = c->by == CASE_BY_MASK && (!c->in_place || dy);
     /* Of no samples nothing is written but gradients, counts and sums. */
     const size_t per_group = c->n ? p->groups : 0, per_channel = c->n ? channels : 0;
     struct {
@@ -172,7 +179,7 @@ clnorm_status slots_make(struct case_run *run)
 
 #define WANT(slot, condition, size, written_)                                                                          \
     want[slot].has = (condition), want[slot].count = (size), want[slot].written = (written_)
-    WANT(SLOT_Y, (!c->in_place && !dy) || by_state || c->by_y, whole, elements);
+    WANT(SLOT_Y, (!c->in_place && !dy) || by_state || c->by == CASE_BY_Y || makes_mask, whole, elements);
     WANT(SLOT_STATE, (!c->in_place && !dy && !infer) || by_state, clnorm_plan_state_bytes(run->plan) / sizeof(float),
          STATE_PLANES * per_group);
     WANT(SLOT_MEAN, case_has(c, CASE_MEAN), groups, per_group);
@@ -192,6 +199,7 @@ clnorm_status slots_make(struct case_run *run)
     WANT(SLOT_G_DY, case_has(c, CASE_G_DY), whole, elements);
     WANT(SLOT_G_WEIGHT, case_has(c, CASE_G_WEIGHT), weights, weights);
     WANT(SLOT_LENGTHS, p->lengths != NULL, plan.n, 0);
+    WANT(SLOT_MASK, c->by == CASE_BY_MASK, words_of(whole), words_of(elements));
 #undef WANT
 
     clnorm_status status = CLNORM_OK;

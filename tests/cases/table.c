@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CASES_MAX = 4800, SHORT_ELEMENTS = 20000 };
+enum { CASES_MAX = 5200, SHORT_ELEMENTS = 20000 };
 
 static struct clnorm_case cases[CASES_MAX];
 static size_t short_index[CASES_MAX];

@@ -194,6 +194,31 @@ static bool goes_by_sign(clnorm_activation activation)
     return activation == CLNORM_RELU || activation == CLNORM_LEAKY_RELU;
 }
 
+/* A mask is a form of its own: of ReLU, and of a leaky one. */
+static bool has_mask(const struct form *form)
+{
+    return form->activation == CLNORM_RELU ||
+           (form->activation == CLNORM_LEAKY_RELU && form->residual == CLNORM_NO_RESIDUAL);
+}
+
+/* In every layout, of fewer samples than the plan's, and with rows and runs that begin anywhere in a word. */
+static void add_masks_of(clnorm_norm norm, const struct form *form)
+{
+    static const enum case_mode modes[] = {CASE_BACKWARD, CASE_FROZEN, CASE_TRAIN};
+    for (size_t i = 0; i < COUNT(modes); i++) {
+        for (size_t k = 0; case_norm_has(norm, modes[i]) && k < layouts_of(norm); k++) {
+            struct clnorm_case c = fused_case(norm, form, modes[i], 6 * turns + k);
+            c.by = CASE_BY_MASK;
+            c.in_place = turns % 3 == 1 && may_be_in_place(&c);
+            c.offset = turns % 4 == 2;
+            c.n -= turns % 5 == 3;
+            if (modes[i] == CASE_BACKWARD && turns % 2 && !c.in_place)
+                c.accumulate = CLNORM_ADD_DX | (form->residual ? CLNORM_ADD_DZ : 0u);
+            add(c);
+        }
+    }
+}
+
 /* Train and backward in each layout, the others in one. */
 static void add_fusions_of(clnorm_norm norm, const struct form *form)
 {
@@ -210,11 +235,13 @@ static void add_fusions_of(clnorm_norm norm, const struct form *form)
     for (int frozen = 0; goes_by_sign(form->activation) && frozen <= has_running(norm); frozen++) {
         for (size_t k = 0; k < layouts_of(norm); k++) {
             struct clnorm_case c = fused_case(norm, form, frozen ? CASE_FROZEN : CASE_BACKWARD, 6 * turns + k);
-            c.by_y = true;
+            c.by = CASE_BY_Y;
             c.in_place = turns % 5 == 1 && may_be_in_place(&c);
             add(c);
         }
     }
+    if (has_mask(form))
+        add_masks_of(norm, form);
 }
 
 static void add_before_of(clnorm_norm norm, const struct form *form)
@@ -225,7 +252,10 @@ static void add_before_of(clnorm_norm norm, const struct form *form)
             struct clnorm_case c = fused_case(norm, form, modes[i], any_turn());
             c.sum = (enum case_sum_place)place;
             c.in_place = turns % 4 == 1 && place != CASE_SUM_OVER_X && may_be_in_place(&c);
-            c.by_y = goes_by_sign(form->activation) && modes[i] == CASE_BACKWARD && place == CASE_SUM_OVER_X;
+            if (goes_by_sign(form->activation) && place == CASE_SUM_OVER_Z)
+                c.by = CASE_BY_MASK;
+            else if (goes_by_sign(form->activation) && modes[i] == CASE_BACKWARD && place == CASE_SUM_OVER_X)
+                c.by = CASE_BY_Y;
             c.n -= turns % 7 == 3;
             table_add(c, turns++, 7); /* no others have a sum, and 13 would pass by so few */
         }

@@ -131,14 +131,17 @@ static void add_fusions(clnorm_norm norm, clnorm_layout layout)
         clnorm_dtype x, y;
         clnorm_activation activation;
         clnorm_residual residual;
-        bool by_y;
+        enum case_by by;
         uint32_t accumulate;
     } rows[] = {
-        {CLNORM_F16, CLNORM_F16, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, false, 0},
-        {CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, false, CLNORM_ADD_DX | CLNORM_ADD_DWEIGHT},
-        {CLNORM_F32, CLNORM_F32, CLNORM_RELU, CLNORM_NO_RESIDUAL, true, CLNORM_ADD_DBIAS},
-        {CLNORM_BF16, CLNORM_F16, CLNORM_RELU, CLNORM_RESIDUAL_AFTER, false, CLNORM_ADD_DX | CLNORM_ADD_DZ},
-        {CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_RESIDUAL_AFTER, false, 0}};
+        {CLNORM_F16, CLNORM_F16, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, CASE_BY_INPUTS, 0},
+        {CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, CASE_BY_INPUTS,
+         CLNORM_ADD_DX | CLNORM_ADD_DWEIGHT},
+        {CLNORM_F32, CLNORM_F32, CLNORM_RELU, CLNORM_NO_RESIDUAL, CASE_BY_Y, CLNORM_ADD_DBIAS},
+        {CLNORM_F32, CLNORM_F32, CLNORM_RELU, CLNORM_NO_RESIDUAL, CASE_BY_MASK, CLNORM_ADD_DX},
+        {CLNORM_BF16, CLNORM_F16, CLNORM_RELU, CLNORM_RESIDUAL_AFTER, CASE_BY_MASK, 0},
+        {CLNORM_BF16, CLNORM_F16, CLNORM_RELU, CLNORM_RESIDUAL_AFTER, CASE_BY_INPUTS, CLNORM_ADD_DX | CLNORM_ADD_DZ},
+        {CLNORM_F32, CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_RESIDUAL_AFTER, CASE_BY_INPUTS, 0}};
     for (size_t i = 0; i < COUNT(rows); i++) {
         static const enum case_mode modes[] = {CASE_TRAIN, CASE_BACKWARD, CASE_INFER};
         for (size_t k = 0; k < COUNT(modes); k++) {
@@ -147,7 +150,7 @@ static void add_fusions(clnorm_norm norm, clnorm_layout layout)
             c.y_dtype = rows[i].y;
             c.activation = rows[i].activation;
             c.residual = rows[i].residual;
-            c.by_y = rows[i].by_y && modes[k] == CASE_BACKWARD;
+            c.by = modes[k] == CASE_BACKWARD || rows[i].by == CASE_BY_MASK ? rows[i].by : CASE_BY_INPUTS;
             c.accumulate = modes[k] == CASE_BACKWARD ? rows[i].accumulate : 0;
             c.offset = i % 2;
             if (has(norm, modes[k]))

@@ -48,7 +48,7 @@ START_TEST(suites_leave_nothing_out)
     size_t outputs[CASE_OUTPUTS] = {0}, omitted[CASE_OUTPUTS] = {0}, dims[4] = {0}, variances[2] = {0};
     size_t averages[2] = {0}, guards[2] = {0}, in_place[2] = {0}, empty = 0, partial = 0, offset = 0, parts = 0,
            eps = 0;
-    size_t one_value = 0, one_channel = 0, types[6] = {0}, activations[5] = {0}, residuals[3] = {0}, by_y[2] = {0},
+    size_t one_value = 0, one_channel = 0, types[6] = {0}, activations[5] = {0}, residuals[3] = {0}, by[CASE_BYS] = {0},
            from_y[2] = {0}, ratios[2] = {0};
     size_t sums[CASE_SUM_PLACES] = {0}, added[4] = {0}, ragged = 0;
     for (size_t i = 0; i < cases_count(suite); i++) {
@@ -57,7 +57,7 @@ START_TEST(suites_leave_nothing_out)
         types[3 + c->y_dtype]++;
         activations[c->activation]++;
         residuals[c->residual]++;
-        by_y[c->by_y]++;
+        by[c->by]++;
         from_y[c->from_y]++;
         ratios[c->bias_ratio > 0]++;
         sums[c->sum]++;
@@ -96,7 +96,7 @@ START_TEST(suites_leave_nothing_out)
     ALL(types);
     ALL(activations);
     ALL(residuals);
-    ALL(by_y);
+    ALL(by);
     ALL(from_y);
     ALL(ratios);
     ALL(dims);

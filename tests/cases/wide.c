@@ -110,7 +110,7 @@ static bool is_at_kink(const struct case_problem *p, double t, double off)
     if (off > 0 && fabs(t) <= off)
         return true;
     const double lost = p->c.y_dtype == CLNORM_F16 ? 0x1p-25 : smallest_normal;
-    return p->c.by_y && t > 0 && t <= off + lost;
+    return p->c.by && t > 0 && t <= off + lost;
 }
 
 static double delta_off(const struct case_problem *p, const struct wide *w, size_t i, double dy, double t, double slope)

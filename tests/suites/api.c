@@ -364,11 +364,12 @@ START_TEST(plan_errors)
      0,                                                                                                                \
      0,                                                                                                                \
      0,                                                                                                                \
+     0,                                                                                                                \
      0}
 #define VIRTUAL(norm, layout, c, dims, groups, normalized, batch)                                                      \
     {                                                                                                                  \
         sizeof(clnorm_desc), norm, layout, CLNORM_F32, 3, c, dims, {2, 0, 0}, 1e-5f, {0}, groups, normalized,          \
-            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f, batch, 0, 0, 0                                \
+            CLNORM_F32, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, 0.01f, batch, 0, 0, 0, 0                             \
     }
 #define NORM(norm, layout, c, dims, groups, normalized) VIRTUAL(norm, layout, c, dims, groups, normalized, 0)
         {"n = -1", DESC(CLNORM_NC, -1, 4, 0, 0, 0, 0, 0, 0), CLNORM_E_SHAPE, "n", "-1"},

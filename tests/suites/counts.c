@@ -218,6 +218,50 @@ START_TEST(backward_from_y)
 }
 END_TEST
 
+/* A mask is one launch more of a forward, and none of a backward. */
+START_TEST(activation_masks)
+{
+    clnorm_device *device = test_device(_i);
+    for (int s = 0; s < SHAPES; s++) {
+        const size_t count = shape_elements(&shapes[s], shapes[s].n);
+        clnorm_desc desc = shape_desc(&shapes[s]);
+        desc.activation = CLNORM_RELU;
+        unsigned long launches[2][2];
+        for (int masked = 0; masked < 2; masked++) {
+            desc.activation_mask = (uint32_t)masked;
+            clnorm_plan *plan = test_plan_of(device, &desc);
+            const struct array x = array_new(device, count, random_floats(1, count, 1, 0)),
+                               y = array_new(device, count, NULL), dx = array_new(device, count, NULL),
+                               state = array_bytes(device, clnorm_plan_state_bytes(plan)),
+                               mask = array_bytes(device, clnorm_plan_mask_bytes(plan));
+            clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
+            f.x = x.buffer;
+            f.y = y.buffer;
+            f.state = state.buffer;
+            clnorm_backward_args b = CLNORM_BACKWARD_ARGS_INIT;
+            b.x = b.dy = x.buffer;
+            b.dx = dx.buffer;
+            b.state = state.buffer;
+            if (masked)
+                f.mask = b.mask = mask.buffer;
+            for (int backward = 0; backward < 2; backward++) {
+                reset();
+                const clnorm_status status = backward ? clnorm_backward(plan, &b) : clnorm_forward(plan, &f);
+                const struct shim_counts seen = *counts();
+                expect(status == CLNORM_OK, "%s", clnorm_last_error());
+                expect_launches_alone(&seen, "a mask");
+                expect_none(&seen, SHIM_copy, "a mask");
+                launches[masked][backward] = seen.of[SHIM_launch];
+                ck_assert_int_eq(clnorm_device_finish(device), CLNORM_OK);
+            }
+        }
+        expect(launches[1][0] == launches[0][0] + !on_host(device) && launches[1][1] == launches[0][1],
+               "%s: %lu and %lu launches with a mask, %lu and %lu without", shape_text(&shapes[s]), launches[1][0],
+               launches[1][1], launches[0][0], launches[0][1]);
+    }
+}
+END_TEST
+
 /* Samples with lengths: launches alone, of which the first looks at the lengths. The host reads none. */
 START_TEST(samples_with_lengths)
 {
@@ -348,6 +392,7 @@ int main(void)
     add_device_test(tcase, virtual_batches);
     add_device_test(tcase, backward_from_y);
     add_device_test(tcase, samples_with_lengths);
+    add_device_test(tcase, activation_masks);
     add_device_test(tcase, equal_calls);
     add_device_test(tcase, refused_calls);
     add_device_test(tcase, a_hundred_shapes);

@@ -32,7 +32,7 @@ static const struct form {
              {CLNORM_RELU, CLNORM_RESIDUAL_BEFORE}};
 
 static clnorm_plan *plan_of(clnorm_device *device, const struct norm *norm, clnorm_activation activation,
-                            clnorm_residual residual)
+                            clnorm_residual residual, bool masked)
 {
     clnorm_desc desc = CLNORM_DESC_INIT;
     desc.norm = norm->norm;
@@ -46,6 +46,7 @@ static clnorm_plan *plan_of(clnorm_device *device, const struct norm *norm, clno
     desc.activation = activation;
     desc.residual = residual;
     desc.slope = 0.25f;
+    desc.activation_mask = masked;
     return test_plan_of(device, &desc);
 }
 
@@ -92,7 +93,11 @@ static struct side side_new(clnorm_device *device, clnorm_plan *plan, size_t wei
     return side;
 }
 
+/* What backward has the activation's gradient from. */
+enum by { BY_INPUTS, BY_Y, BY_MASK, BYS };
+
 struct inputs {
+    clnorm_device *device;
     struct array x, z, dy, weight, bias;
 };
 
@@ -124,7 +129,7 @@ static clnorm_backward_args backward_args(const struct inputs *in, const struct 
 static void run_apart(clnorm_device *device, const struct norm *norm, clnorm_activation activation,
                       clnorm_residual residual, struct inputs in, struct side *side)
 {
-    clnorm_plan *plan = plan_of(device, norm, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL);
+    clnorm_plan *plan = plan_of(device, norm, CLNORM_NO_ACTIVATION, CLNORM_NO_RESIDUAL, false);
     *side = side_new(device, plan, norm->weights);
     const float *x = array_get(&in.x), *z = array_get(&in.z), *dy = array_get(&in.dy);
     float *sum = scratch_floats(ELEMENTS), *y = scratch_floats(ELEMENTS), *dz = scratch_floats(ELEMENTS);
@@ -149,9 +154,12 @@ static void run_apart(clnorm_device *device, const struct norm *norm, clnorm_act
 }
 
 static void run_fused(clnorm_plan *plan, const struct norm *norm, clnorm_activation activation,
-                      clnorm_residual residual, bool by_y, struct inputs in, struct side *side)
+                      clnorm_residual residual, enum by by, struct inputs in, struct side *side)
 {
+    const struct array mask = array_bytes(in.device, clnorm_plan_mask_bytes(plan));
     clnorm_forward_args f = forward_args(&in, side);
+    if (by == BY_MASK)
+        f.mask = mask.buffer;
     if (residual != CLNORM_NO_RESIDUAL)
         f.z = in.z.buffer;
     if (residual == CLNORM_RESIDUAL_BEFORE) {
@@ -162,7 +170,9 @@ static void run_fused(clnorm_plan *plan, const struct norm *norm, clnorm_activat
     clnorm_backward_args b = backward_args(&in, side);
     if (residual == CLNORM_RESIDUAL_AFTER)
         b.dz = side->dz.buffer;
-    if (by_y) {
+    if (by == BY_MASK) {
+        b.mask = mask.buffer;
+    } else if (by == BY_Y) {
         b.y = side->y.buffer;
     } else if (activation != CLNORM_NO_ACTIVATION) {
         b.bias = in.bias.buffer;
@@ -177,19 +187,24 @@ static void compare(clnorm_device *device, const struct norm *norm, clnorm_activ
 {
     static const char *const words[] = {"", ", a residual after", ", a residual before"};
     static const char *const acts[] = {"", ", ReLU", ", leaky ReLU"};
-    const struct inputs in = {.x = array_new(device, ELEMENTS, random_floats(1, ELEMENTS, 2, 3)),
+    static const char *const ways[] = {"", ", by y", ", by a mask"};
+    const struct inputs in = {.device = device,
+                              .x = array_new(device, ELEMENTS, random_floats(1, ELEMENTS, 2, 3)),
                               .z = array_new(device, ELEMENTS, random_floats(2, ELEMENTS, 1, 0)),
                               .dy = array_new(device, ELEMENTS, random_floats(3, ELEMENTS, 1, 0)),
                               .weight = array_new(device, norm->weights, random_floats(4, norm->weights, 1, 0)),
                               .bias = array_new(device, norm->weights, random_floats(5, norm->weights, 1, 0))};
     struct side apart;
     run_apart(device, norm, activation, residual, in, &apart);
-    clnorm_plan *plan = plan_of(device, norm, activation, residual);
-    for (int by_y = 0; by_y <= (activation != CLNORM_NO_ACTIVATION); by_y++) {
+    for (int i = 0; i < (activation == CLNORM_NO_ACTIVATION ? 1 : BYS); i++) {
+        const enum by by = (enum by)i;
+        if (by == BY_MASK && activation != CLNORM_RELU)
+            continue;
+        clnorm_plan *plan = plan_of(device, norm, activation, residual, by == BY_MASK);
         struct side fused = side_new(device, plan, norm->weights);
         char what[128];
-        snprintf(what, sizeof what, "%s%s%s%s", norm->name, acts[activation], words[residual], by_y ? ", by y" : "");
-        run_fused(plan, norm, activation, residual, by_y, in, &fused);
+        snprintf(what, sizeof what, "%s%s%s%s", norm->name, acts[activation], words[residual], ways[by]);
+        run_fused(plan, norm, activation, residual, by, in, &fused);
         expect_equal(&fused.y, &apart.y, "y", what);
         expect_equal(&fused.dx, &apart.dx, "dx", what);
         expect_equal(&fused.dweight, &apart.dweight, "dweight", what);
@@ -224,7 +239,7 @@ static struct array halves_new(clnorm_device *device, size_t count, uint16_t bit
     return array_new(device, count / 2, values);
 }
 
-/* A t of 1e-9 is positive, and 0 as f16: y tells of a gradient of 0 where x tells of dy. */
+/* A t of 1e-9 is positive, and 0 as f16: y, and the mask of it, tell of a gradient of 0 where x tells of dy. */
 START_TEST(gradient_by_a_y_that_is_rounded_to_0)
 {
     enum { ROWS = 8, COLUMNS = 6, ALL = ROWS * COLUMNS };
@@ -237,6 +252,9 @@ START_TEST(gradient_by_a_y_that_is_rounded_to_0)
     desc.y_dtype = CLNORM_F16;
     desc.activation = CLNORM_RELU;
     desc.residual = CLNORM_RESIDUAL_AFTER;
+    desc.activation_mask = 1;
+    clnorm_plan *masked = test_plan_of(device, &desc);
+    desc.activation_mask = 0;
     clnorm_plan *plan = test_plan_of(device, &desc);
     float weights[COLUMNS] = {0}, biases[COLUMNS];
     for (size_t j = 0; j < COLUMNS; j++)
@@ -245,18 +263,20 @@ START_TEST(gradient_by_a_y_that_is_rounded_to_0)
                        y = halves_new(device, ALL, one_f16), dz = halves_new(device, ALL, one_f16),
                        state = array_bytes(device, clnorm_plan_state_bytes(plan)),
                        weight = array_new(device, COLUMNS, weights), bias = array_new(device, COLUMNS, biases),
-                       dbias = array_new(device, COLUMNS, NULL);
+                       dbias = array_new(device, COLUMNS, NULL),
+                       mask = array_bytes(device, clnorm_plan_mask_bytes(masked));
     clnorm_forward_args f = CLNORM_FORWARD_ARGS_INIT;
     f.x = f.z = zeros.buffer;
     f.y = y.buffer;
     f.weight = weight.buffer;
     f.bias = bias.buffer;
     f.state = state.buffer;
-    expect_status(clnorm_forward(plan, &f), CLNORM_OK, "forward");
+    f.mask = mask.buffer;
+    expect_status(clnorm_forward(masked, &f), CLNORM_OK, "forward");
     const float *written = array_get(&y);
     for (size_t i = 0; i < ALL / 2; i++)
         expect(written[i] == 0, "y[%zu] is %a", i, (double)written[i]);
-    for (int by_y = 0; by_y < 2; by_y++) {
+    for (int by = 0; by < BYS; by++) {
         clnorm_backward_args b = CLNORM_BACKWARD_ARGS_INIT;
         b.x = zeros.buffer;
         b.dy = dy.buffer;
@@ -264,16 +284,18 @@ START_TEST(gradient_by_a_y_that_is_rounded_to_0)
         b.state = state.buffer;
         b.dz = dz.buffer;
         b.dbias = dbias.buffer;
-        if (by_y) {
+        if (by == BY_MASK) {
+            b.mask = mask.buffer;
+        } else if (by == BY_Y) {
             b.y = y.buffer;
         } else {
             b.z = zeros.buffer;
             b.bias = bias.buffer;
         }
-        expect_status(clnorm_backward(plan, &b), CLNORM_OK, "backward");
+        expect_status(clnorm_backward(by == BY_MASK ? masked : plan, &b), CLNORM_OK, "backward");
         const float *sums = array_get(&dbias);
         for (size_t j = 0; j < COLUMNS; j++)
-            expect(sums[j] == (by_y ? 0 : ROWS), "dbias[%zu] is %g %s", j, (double)sums[j], by_y ? "by y" : "by x");
+            expect(sums[j] == (by == BY_INPUTS ? ROWS : 0), "dbias[%zu] is %g by %d", j, (double)sums[j], by);
     }
 }
 END_TEST

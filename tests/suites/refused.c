@@ -212,6 +212,75 @@ START_TEST(types)
 }
 END_TEST
 
+static clnorm_status make(clnorm_device *device, const clnorm_desc *desc)
+{
+    clnorm_plan *plan = NULL;
+    const clnorm_status status = clnorm_plan_create(device, desc, &plan);
+    clnorm_plan_destroy(plan);
+    return status;
+}
+
+START_TEST(masks)
+{
+    struct bench b = bench_f32(_i, CLNORM_BATCH, CLNORM_RELU, CLNORM_NO_RESIDUAL);
+    clnorm_forward_args f = forward_of(&b, CLNORM_NO_RESIDUAL);
+    f.mask = b.z.buffer;
+    REFUSED(&b, clnorm_forward(b.plan, &f), CLNORM_E_UNSUPPORTED, "mask", NULL, "a mask of a plan without");
+    clnorm_infer_args i = infer_of(&b);
+    i.mask = b.z.buffer;
+    REFUSED(&b, clnorm_infer(b.plan, &i), CLNORM_E_UNSUPPORTED, "mask", NULL, "infer: a mask of a plan without");
+    clnorm_backward_args g = backward_of(&b);
+    g.mask = b.z.buffer;
+    REFUSED(&b, clnorm_backward(b.plan, &g), CLNORM_E_UNSUPPORTED, "mask", NULL, "backward: a mask of a plan without");
+    expect(clnorm_plan_mask_bytes(b.plan) == 0 && clnorm_plan_mask_bytes(NULL) == 0, "bytes of no mask");
+
+    clnorm_desc desc = CLNORM_DESC_INIT;
+    desc.n = N;
+    desc.c = C;
+    desc.activation_mask = 1;
+    expect_error(make(b.device, &desc), CLNORM_E_UNSUPPORTED, "activation_mask", NULL, "no activation");
+    desc.activation = CLNORM_SILU;
+    expect_error(make(b.device, &desc), CLNORM_E_UNSUPPORTED, "activation_mask", NULL, "SiLU");
+    desc.activation = CLNORM_LEAKY_RELU;
+    desc.slope = -0.5f;
+    expect_error(make(b.device, &desc), CLNORM_E_UNSUPPORTED, "activation_mask", "-0.5", "a slope below 0");
+    desc.slope = 0.5f;
+    desc.backward_from_y = 1;
+    expect_error(make(b.device, &desc), CLNORM_E_UNSUPPORTED, "activation_mask", NULL, "backward from y");
+    desc.backward_from_y = 0;
+    desc.activation_mask = 2;
+    expect_error(make(b.device, &desc), CLNORM_E_ENUM, "activation_mask", "2", "2");
+    desc.activation_mask = 1;
+    desc.activation = CLNORM_RELU;
+    b.plan = test_plan_of(b.device, &desc);
+    const size_t bytes = (ELEMENTS + 31) / 32 * 4;
+    expect(clnorm_plan_mask_bytes(b.plan) == bytes, "%zu bytes", clnorm_plan_mask_bytes(b.plan));
+    f.mask = cut(b.z.buffer, 0, bytes - 1);
+    REFUSED(&b, clnorm_forward(b.plan, &f), CLNORM_E_BUFFER_SIZE, "mask", "8", "a byte too few");
+    f.mask = cut(b.z.buffer, 2, bytes);
+    REFUSED(&b, clnorm_forward(b.plan, &f), CLNORM_E_BUFFER_ALIGNMENT, "mask", "4", "half a word on");
+    f.mask = cut(b.y.buffer, (ELEMENTS - 1) * 4, 4);
+    f.n = 3;
+    f.mask.bytes = 4;
+    expect_status(clnorm_forward(b.plan, &f), CLNORM_OK, "a mask of 3 samples behind them");
+    f.n = N;
+    f.mask = cut(b.y.buffer, 0, bytes);
+    REFUSED(&b, clnorm_forward(b.plan, &f), CLNORM_E_OVERLAP, "mask", NULL, "a mask over y");
+    f.mask = clnorm_none();
+    expect_status(clnorm_forward(b.plan, &f), CLNORM_OK, "no mask wanted");
+    f.mask = cut(b.z.buffer, 0, bytes);
+    expect_status(clnorm_forward(b.plan, &f), CLNORM_OK, "a mask");
+    g = backward_of(&b);
+    REFUSED(&b, clnorm_backward(b.plan, &g), CLNORM_E_MISSING, "mask", NULL, "no mask");
+    g.mask = cut(b.z.buffer, 0, bytes);
+    g.y = b.y.buffer;
+    REFUSED(&b, clnorm_backward(b.plan, &g), CLNORM_E_UNSUPPORTED, "y", NULL, "y beside a mask");
+    g.y = clnorm_none();
+    g.x = clnorm_none();
+    expect_status(clnorm_backward(b.plan, &g), CLNORM_OK, "frozen, by a mask alone");
+}
+END_TEST
+
 /* The steps are of one batch; statistics are one a batch and channel. */
 START_TEST(virtual_batches)
 {
@@ -270,6 +339,7 @@ int main(void)
     add_device_test(tcase, activations);
     add_device_test(tcase, accumulation);
     add_device_test(tcase, types);
+    add_device_test(tcase, masks);
     add_device_test(tcase, virtual_batches);
     return run_suites(&suite, 1);
 }

@@ -1,4 +1,5 @@
 /* Tensors of any type element by element, a vector at a time. */
+#include "backend/op.h"
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/typed.h"
@@ -301,7 +302,88 @@ static void differentiate(const float *t, const void *z, const void *y, const vo
 #undef CALL_TYPES
 }
 
+/* A bit for each lane that is above 0. */
+INLINE uint32_t above_zero(vec v)
+{
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_GT_OQ);
+#elif defined(__x86_64__)
+    __m256 part[2];
+    memcpy(part, &v, sizeof part);
+    uint32_t low = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(part[0], _mm256_setzero_ps(), _CMP_GT_OQ)),
+             high = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(part[1], _mm256_setzero_ps(), _CMP_GT_OQ));
+    return low | high << 8;
+#else
+    const uint32x4_t bits = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32((uint32x4_t)(v > splat(0.0f)), bits));
+#endif
+}
+
+INLINE void mask_as(const void *y, clnorm_dtype type, uint32_t *mask, size_t n)
+{
+    size_t i = 0;
+    for (; i + CLN_MASK_BITS <= n; i += CLN_MASK_BITS) {
+        uint32_t word = 0;
+        for (size_t bit = 0; bit < CLN_MASK_BITS; bit += LANES)
+            word |= above_zero(load_as(y, type, i + bit, LANES)) << bit;
+        mask[i / CLN_MASK_BITS] = word;
+    }
+    if (i == n)
+        return;
+    uint32_t word = 0;
+    for (size_t bit = 0; i + bit < n; bit += LANES)
+        word |= above_zero(load_as(y, type, i + bit, least(LANES, n - i - bit))) << bit;
+    mask[i / CLN_MASK_BITS] = word;
+}
+
+static void mask(const void *y, clnorm_dtype type, uint32_t *mask, size_t n)
+{
+#define CALL(type) mask_as(y, (type), mask, n)
+    BY_TYPE(type, CALL);
+#undef CALL
+}
+
+/* All bits of the lanes whose bit is set, of n ≤ LANES bits from the at-th on. */
+INLINE lane_number lanes_of(const uint32_t *mask, uint64_t at, size_t n)
+{
+#if defined(__aarch64__)
+    const lane_bits lane = {1, 2, 4, 8};
+#else
+    const lane_bits lane = {1,      1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
+                            1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
+#endif
+    uint32_t shift = (uint32_t)(at % CLN_MASK_BITS), bits = mask[at / CLN_MASK_BITS] >> shift;
+    if (shift + n > CLN_MASK_BITS)
+        bits |= mask[at / CLN_MASK_BITS + 1] << (CLN_MASK_BITS - shift);
+    return (lane_number)((((lane_bits){0} + bits) & lane) != 0);
+}
+
+INLINE void by_mask_as(const uint32_t *mask, uint64_t first, const void *dy, float *to, const struct cln_fusion *f,
+                       clnorm_dtype type, size_t n)
+{
+    const size_t none = 0;
+    const vec below = splat(f->activation == CLNORM_LEAKY_RELU ? f->slope : 0.0f), zero = splat(0.0f);
+    const int leaky = f->activation == CLNORM_LEAKY_RELU;
+#define VECTOR(i, lanes, streams)                                                                                      \
+    do {                                                                                                               \
+        vec g_ = load_as(dy, type, (i), (lanes));                                                                      \
+        store_as(choose(lanes_of(mask, first + (i), (lanes)), g_, leaky ? below *g_ : zero), to, CLNORM_F32, (i),      \
+                 (lanes), (streams));                                                                                  \
+    } while (0)
+    FOR_VECTORS(none, n, 0, VECTOR);
+#undef VECTOR
+}
+
+static void differentiate_by_mask(const uint32_t *mask, uint64_t first, const void *dy, float *to,
+                                  const struct cln_fusion *f, size_t n)
+{
+#define CALL(type) by_mask_as(mask, first, dy, to, f, (type), n)
+    BY_TYPE(f->y_type, CALL);
+#undef CALL
+}
+
 void CLN_SIMD(elements)(struct cln_element_kernels *kernels)
 {
-    *kernels = (struct cln_element_kernels){widen, put, add, activate, undo, differentiate};
+    *kernels =
+        (struct cln_element_kernels){widen, put, add, activate, undo, differentiate, mask, differentiate_by_mask};
 }
