@@ -87,17 +87,22 @@ static void say_traffic(struct call *c, int times, double again)
     uint32_t x = (uint32_t)cln_dtype_bytes(desc->dtype), y = (uint32_t)cln_dtype_bytes(desc->y_dtype);
     int forward = is_forward(c), after = desc->residual == CLNORM_RESIDUAL_AFTER, from_y = is_from_y(c);
     int sums = forward && desc->residual == CLNORM_RESIDUAL_BEFORE;
-    uint32_t z = after && (forward || desc->activation || from_y) ? x : 0;
+    int masked = desc->activation_mask != 0;
+    uint32_t z = after && (forward || (desc->activation && !masked) || from_y) ? x : 0;
     uint32_t once = forward ? x : (from_y ? y : x) + y + z;
-    uint32_t read = once * (uint32_t)times + (forward ? z : 0) + (sums ? x : 0);
+    uint32_t read = once * (uint32_t)times + (forward ? z : 0) + (sums ? x : 0) + (forward && masked ? y : 0);
     uint32_t written = (forward ? y : x) + (sums || (!forward && after) ? x : 0);
     const char *in = sums      ? "x and z, then sum,"
                      : forward ? "x"
                      : from_y  ? z ? "y, dy and z" : "y and dy"
                      : z       ? "x, dy and z"
                                : "x and dy";
-    say(c, "\n  tensors: %s read %s%s%s, %s written once%s%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n",
+    say(c,
+        "\n  tensors: %s read %s%s%s%s, %s written once%s%s\n" CLN_EXPLAIN_BYTES "; %.4g read again from the cache\n",
         in, often[times], again >= 1 ? " from memory and once from the cache" : "", forward && after ? ", z once" : "",
+        !masked   ? ""
+        : forward ? ", y once for the mask, of a bit an element"
+                  : ", and the mask with them",
         sums      ? "sum and y"
         : forward ? "y"
         : after   ? "dx and dz"
@@ -157,6 +162,16 @@ static void say_lengths(struct call *c)
     say(c, ", which tell whether a length does not fit");
 }
 
+/* After all else of a forward or inference. */
+static void say_mask(struct call *c)
+{
+    if (!c->plan->desc.activation_mask)
+        return;
+    struct cln_geometry g = cln_geometry_mask(cln_mask_words(cln_view_elements(&c->plan->view)), &c->cutter);
+    say_launch(c, CLN_KERNEL_FORWARD_MASK, &g);
+    say(c, ", if a mask is wanted");
+}
+
 static void say_fused(struct call *c, struct cln_geometry *g)
 {
     const struct cln_view *v = c->view;
@@ -175,8 +190,10 @@ static void say_fused(struct call *c, struct cln_geometry *g)
     if (gathers)
         say_merge(c, CLN_KERNEL_BACKWARD_WEIGHTS, v->weights,
                   v->along ? cln_geometry_gathered(g) : v->groups / v->weights, "weight");
-    if (is_forward(c))
+    if (is_forward(c)) {
         say_commit(c);
+        say_mask(c);
+    }
     say_traffic(c, times, 1 + pivots);
 }
 
@@ -199,8 +216,10 @@ static void say_split(struct call *c, const char *why_not_fused)
     else if (c->has_weights)
         say_merge(c, CLN_KERNEL_BACKWARD_WEIGHTS, v->weights, parts * (v->groups / v->weights), "weight");
     say_launch(c, forward ? CLN_KERNEL_FORWARD_APPLY : CLN_KERNEL_BACKWARD_APPLY, &apply);
-    if (forward)
+    if (forward) {
         say_commit(c);
+        say_mask(c);
+    }
     say_traffic(c, c->has_weights && v->along ? 3 : 2,
                 forward && v->centred ? cln_geometry_pivots(&reduced, c->cutter.tuning, &reduce) : 0);
 }
@@ -227,6 +246,7 @@ static void say_infer(struct call *c)
     say(c, "infer: apply alone, for the statistics are there\n");
     say_lengths(c);
     say_launch(c, CLN_KERNEL_FORWARD_APPLY, &g);
+    say_mask(c);
     say_traffic(c, 1, 0);
 }
 

@@ -31,10 +31,10 @@ NVIDIA_LOCAL_RESERVED = 1024  # of it, for each work-group
 # What a program of each family is compiled for beside f32 and the norm alone: types of x and y, activation, residual, whether its
 # backward is from y, and whether samples have lengths (kernels.cl). GELU with a residual keeps most in registers; rows alone have a residual before the norm.
 FORMS = {
-    "SEGMENTS": ["1 1 0 0", "2 1 3 1", "2 1 2 1 1", "0 0 0 0 0 1"],
-    "ROWS": ["1 1 0 0", "2 1 3 1", "1 2 4 2", "2 1 2 1 1"],
-    "COLUMNS": ["1 1 0 0", "2 1 3 1", "2 1 2 1 1", "0 0 0 0 0 1"],
-    "GROUPS": ["0 0 0 0 0 1"],
+    "SEGMENTS": ["1 1 0 0", "2 1 3 1", "2 1 2 1 1", "0 0 0 0 0 1", "2 1 1 1 0 0 1"],
+    "ROWS": ["1 1 0 0", "2 1 3 1", "1 2 4 2", "2 1 2 1 1", "0 0 1 2 0 0 1"],
+    "COLUMNS": ["1 1 0 0", "2 1 3 1", "2 1 2 1 1", "0 0 0 0 0 1", "2 1 1 1 0 0 1"],
+    "GROUPS": ["0 0 0 0 0 1", "0 1 0 0 0 0 1"],
     "DOUBLE": [],
 }
 
@@ -137,7 +137,7 @@ def gpu_variants(tuning):
         plain = [f"-DCLNORM_{family}", f"-DW={width}", f"-DWG={group}", f"-DSPAN={span}"]
         options.append(plain)
         for form in FORMS[family]:
-            names = ("XT", "YT", "ACT", "RES", "FROM_Y", "LENGTHS")
+            names = ("XT", "YT", "ACT", "RES", "FROM_Y", "LENGTHS", "MASK")
             options.append(plain + [f"-D{name}={value}" for name, value in zip(names, form.split())])
     return options
 

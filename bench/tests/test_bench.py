@@ -319,6 +319,8 @@ class Usage(support.ToolTest):
             (["--unfused"], r"--unfused is given; it goes with --act or --residual"),
             (["--from-y"], r"--from-y is given; it goes with --mode backward alone"),
             (["--from-y", "--mode", "backward", "--act", "relu"], r"--from-y is given; it goes with no activation"),
+            (["--mask"], r"--mask is given; it goes with --act relu and leaky alone"),
+            (["--mask", "--act", "leaky", "--from-y", "--mode", "backward"], r"--mask is given; it does not go with --from-y"),
             (["--repeat", "0"], r"--repeat is 0 and must be from 1"),
             (["--repeat", "-2"], r"--repeat is -2 and must be from 1"),
             (["--repeat", "-1"], r"--repeat is -1 and must be from 1"),

@@ -40,17 +40,20 @@ static struct cln_op usual_call(const clnorm_plan *plan, const struct cln_view *
                         .activation = plan->desc.activation,
                         .residual = plan->desc.residual,
                         .from_y = backward && plan->desc.backward_from_y};
+    int masked = plan->desc.activation_mask != 0;
     int after = op.residual == CLNORM_RESIDUAL_AFTER;
     const struct {
         enum cln_role role;
         int bound;
-    } roles[] = {{CLN_X, 1},
-                 {CLN_Y, !backward},
-                 {CLN_DY, backward},
-                 {CLN_DX, backward},
-                 {CLN_Z, backward ? after && (op.activation || op.from_y) : op.residual != CLNORM_NO_RESIDUAL},
-                 {CLN_SUM, !backward && op.residual == CLNORM_RESIDUAL_BEFORE},
-                 {CLN_DZ, backward && after}};
+    } roles[] = {
+        {CLN_X, 1},
+        {CLN_Y, !backward},
+        {CLN_DY, backward},
+        {CLN_DX, backward},
+        {CLN_Z, backward ? after && ((op.activation && !masked) || op.from_y) : op.residual != CLNORM_NO_RESIDUAL},
+        {CLN_MASK, masked},
+        {CLN_SUM, !backward && op.residual == CLNORM_RESIDUAL_BEFORE},
+        {CLN_DZ, backward && after}};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         op.role[roles[i].role].handle = roles[i].bound ? &there : NULL;
     return op;
@@ -84,14 +87,20 @@ static size_t say_tensors(char *text, size_t bytes, const clnorm_plan *plan, con
     static const enum cln_role in[] = {CLN_X, CLN_DY}, fused[] = {CLN_Z}, out[] = {CLN_Y, CLN_DX, CLN_SUM, CLN_DZ};
     int backward = cln_bound(op, CLN_DY), has_z = cln_bound(op, CLN_Z), sums = cln_bound(op, CLN_SUM);
     uint32_t read = bytes_of(op, in, 2), z = bytes_of(op, fused, 1);
+    int masked = cln_bound(op, CLN_MASK);
     read = sums ? read + z + (t.memory - 1) * read : t.memory * read + (backward ? t.memory : 1) * z;
     const char *inputs = sums         ? "x and z read once, sum"
                          : op->from_y ? has_z ? "y, dy and z" : "y and dy"
                          : backward   ? has_z ? "x, dy and z" : "x and dy"
                                       : "x";
+    if (masked && !backward)
+        read += (uint32_t)cln_role_bytes(op, CLN_Y);
     struct times of_sum = {t.memory - 1, t.memory > 1 ? 1 : t.cache};
-    int n = snprintf(text, bytes, "  tensors: %s read %s%s, %s written once%s%s\n" CLN_EXPLAIN_BYTES "\n", inputs,
+    int n = snprintf(text, bytes, "  tensors: %s read %s%s%s, %s written once%s%s\n" CLN_EXPLAIN_BYTES "\n", inputs,
                      often(sums ? of_sum : t), has_z && !backward && !sums ? ", z once" : "",
+                     !masked    ? ""
+                     : backward ? ", and the mask with them"
+                                : ", y once for the mask, of a bit an element",
                      sums                    ? "sum and y"
                      : cln_bound(op, CLN_DZ) ? "dx and dz"
                      : backward              ? "dx"

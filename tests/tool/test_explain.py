@@ -140,6 +140,23 @@ class Explain(support.ToolTest):
             "desc.double_backward is 1 but must be 0 for a norm",
         )
 
+    def test_mask(self):
+        """Of 2 bytes an element of y: forward reads it once more, and backward reads neither it nor z."""
+        for device in support.devices():
+            with self.subTest(device=device):
+                more = ("--act", "relu", "--residual", "after", "--y-dtype", "f16", "--mask")
+                text, calls = self.explained(device, "ncs", "8x64x28x28", *more)
+                self.assertEqual(calls["forward"][2][:2], [4 + 4 + 2, 2])
+                self.assertEqual(calls["backward"][2][:2], [4 + 2, 4 + 4])
+                self.assertEqual(calls["infer"][2][:2], [4 + 4 + 2, 2])
+                self.assertEqual(text.count(", y once for the mask, of a bit an element, y written"), 2)
+                self.assertEqual(text.count(", and the mask with them, dx and dz written"), 1)
+                self.assertEqual(text.count("groups_forward_mask"), 0 if device == "cpu" else 2)
+        self.assert_refused(
+            ["explain", "--layout", "nc", "--shape", "4x4", "--act", "silu", "--mask"],
+            "desc.activation_mask is 1 but must be 0 with another activation",
+        )
+
     def test_why_not_fused(self):
         """Two long channels fit no cache that a work-group or a core has."""
         for device in support.devices():

@@ -20,7 +20,7 @@ struct options {
     char *device, *shapes, *mode, *json;
     struct norm_typed norm;
     struct fusion_typed fusion; /* dtype, act and residual of it */
-    int repeat, warm, unfused, from_y, lengths;
+    int repeat, warm, unfused, from_y, mask, lengths;
 };
 
 struct run {
@@ -62,6 +62,8 @@ static int read_options(struct run *run, int argc, const char **argv)
         {"unfused", 0, POPT_ARG_NONE, &o->unfused, 0, "the same without --act and --residual too, and how they compare",
          NULL},
         {"from-y", 0, POPT_ARG_NONE, &o->from_y, 0, "backward has y in place of x; with --mode backward alone", NULL},
+        {"mask", 0, POPT_ARG_NONE, &o->mask, 0,
+         "forward writes a mask of a bit an element, and backward goes by it; with --act relu and leaky", NULL},
         {"lengths", 0, POPT_ARG_NONE, &o->lengths, 0,
          "samples have lengths, from all positions down to half of them; of shapes NxCxT", NULL},
         {"mode", 0, POPT_ARG_STRING, &o->mode, 0, "only train, infer or backward (all three if not given)", "M"},
@@ -109,12 +111,17 @@ static int read_shapes(struct run *run)
         run->shapes.list[i].activation = fusion.activation;
         run->shapes.list[i].residual = fusion.residual;
         run->shapes.list[i].from_y = run->options.from_y;
+        run->shapes.list[i].mask = run->options.mask;
         run->shapes.list[i].lengths = run->options.lengths;
     }
     if (run->options.from_y && !(run->options.mode && run->modes[BENCH_BACKWARD]))
         return cli_error(run->self, "--from-y is given; it goes with --mode backward alone");
     if (run->options.from_y && fusion.activation != CLNORM_NO_ACTIVATION && fusion.activation != CLNORM_LEAKY_RELU)
         return cli_error(run->self, "--from-y is given; it goes with no activation and with --act leaky");
+    if (run->options.mask && fusion.activation != CLNORM_RELU && fusion.activation != CLNORM_LEAKY_RELU)
+        return cli_error(run->self, "--mask is given; it goes with --act relu and leaky alone");
+    if (run->options.mask && run->options.from_y)
+        return cli_error(run->self, "--mask is given; it does not go with --from-y");
     if (run->options.lengths && run->options.from_y)
         return cli_error(run->self, "--lengths is given; it does not go with --from-y");
     for (size_t i = 0; run->options.lengths && i < run->shapes.count; i++) {

@@ -100,6 +100,7 @@ static struct clnorm_case case_of(const struct bench_case *c, enum bench_mode mo
     chosen.virtual_batch = c->desc.virtual_batch;
     chosen.lengths = c->desc.lengths ? CASE_LENGTHS_RAGGED : CASE_NO_LENGTHS;
     chosen.from_y = c->shape->from_y && mode == BENCH_BACKWARD;
+    chosen.by = c->shape->mask ? CASE_BY_MASK : CASE_BY_INPUTS;
     chosen.omit = CASE_BIT(CASE_MEAN) | CASE_BIT(CASE_VAR) | CASE_BIT(CASE_RSTD);
     if (is_of_rows(c)) {
         chosen.layout = c->desc.layout;

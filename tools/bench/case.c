@@ -11,11 +11,21 @@ const char *bench_mode_name(enum bench_mode mode)
     return names[mode];
 }
 
+/* A bit an element. */
+static uint64_t mask_bytes(const struct bench_shape *shape)
+{
+    return ((uint64_t)bench_shape_elements(shape) + 7) / 8;
+}
+
 uint64_t bench_mode_bytes(enum bench_mode mode, const struct bench_shape *shape)
 {
     static const uint64_t read[] = {2, 1, 4};
+    const uint64_t mask = shape->mask ? mask_bytes(shape) : 0;
     return bench_shape_valid_bytes(shape) * (read[mode] + (shape->residual != CLNORM_NO_RESIDUAL)) +
-           bench_shape_bytes(shape);
+           bench_shape_bytes(shape) +
+           (mode == BENCH_BACKWARD ? 2 * mask
+            : mask                 ? bench_shape_bytes(shape) + mask
+                                   : 0);
 }
 
 enum bench_stream bench_mode_stream(enum bench_mode mode, const struct bench_shape *shape)
@@ -178,6 +188,26 @@ static bool make_lengths(struct bench_case *c)
     return ok;
 }
 
+static bool make_mask(struct bench_case *c)
+{
+    c->mask_stride = stride_of(clnorm_plan_mask_bytes(c->plan));
+    return c->mask_stride == 0 || keep(c, clnorm_memory_create(c->device, c->set_count * c->mask_stride, &c->mask));
+}
+
+/* A call of backward on another set than the first goes by the first's mask: all sets have the same x. */
+static bool spread_mask(struct bench_case *c)
+{
+    const size_t bytes = clnorm_plan_mask_bytes(c->plan);
+    char *all = NULL;
+    if (!c->mask)
+        return true;
+    if (!keep(c, clnorm_memory_map(c->mask, 0, c->set_count * c->mask_stride, (void **)&all)))
+        return false;
+    for (size_t set = 1; set < c->set_count; set++)
+        memcpy(all + set * c->mask_stride, all, bytes);
+    return keep(c, clnorm_memory_unmap(c->mask));
+}
+
 static bool make_memories(struct bench_case *c)
 {
     size_t bytes = c->set_count * c->stride * sizeof(float);
@@ -204,7 +234,7 @@ bool bench_case_spread_state(struct bench_case *c)
     bool ok = first && keep(c, clnorm_memory_read(c->parameters, 0, first, bytes)) &&
               write_sets(c, c->parameters, c->parameter_stride, first, bytes / sizeof(float));
     free(first);
-    return ok;
+    return ok && spread_mask(c);
 }
 
 bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct bench_shape *shape, size_t sets,
@@ -222,7 +252,7 @@ bool bench_case_create(struct bench_case *c, clnorm_device *device, const struct
     c->stride = stride_of(bench_shape_words(shape));
     c->parameter_stride = parameter_stride_of(shape);
     return make_inputs(c, inputs) && keep(c, clnorm_plan_create(device, &c->desc, &c->plan)) && make_lengths(c) &&
-           make_memories(c);
+           make_mask(c) && make_memories(c);
 }
 
 void bench_case_free_inputs(struct bench_case *c)
@@ -239,6 +269,7 @@ void bench_case_destroy(struct bench_case *c)
     clnorm_memory_destroy(c->dy);
     clnorm_memory_destroy(c->parameters);
     clnorm_memory_destroy(c->lengths);
+    clnorm_memory_destroy(c->mask);
     bench_case_free_inputs(c);
     memset(c, 0, sizeof *c);
 }
@@ -260,6 +291,11 @@ static clnorm_buffer lengths_of(const struct bench_case *c)
     return c->lengths ? clnorm_memory_buffer(c->lengths) : clnorm_none();
 }
 
+static clnorm_buffer mask_of(const struct bench_case *c, size_t set)
+{
+    return c->mask ? clnorm_memory_part(c->mask, set * c->mask_stride, clnorm_plan_mask_bytes(c->plan)) : clnorm_none();
+}
+
 static bool call_train(struct bench_case *c, size_t set)
 {
     clnorm_forward_args args = CLNORM_FORWARD_ARGS_INIT;
@@ -275,6 +311,7 @@ static bool call_train(struct bench_case *c, size_t set)
     if (c->desc.residual != CLNORM_NO_RESIDUAL)
         args.z = tensor_part(c, c->dy, set);
     args.lengths = lengths_of(c);
+    args.mask = mask_of(c, set);
     return keep(c, clnorm_forward(c->plan, &args));
 }
 
@@ -290,6 +327,7 @@ static bool call_infer(struct bench_case *c, size_t set)
     if (c->desc.residual != CLNORM_NO_RESIDUAL)
         args.z = tensor_part(c, c->dy, set);
     args.lengths = lengths_of(c);
+    args.mask = mask_of(c, set);
     return keep(c, clnorm_infer(c->plan, &args));
 }
 
@@ -307,6 +345,7 @@ static bool call_backward(struct bench_case *c, size_t set)
         args.bias =
             parameter_part(c, set, BENCH_BIAS); /* t is worked out again, for dx lies where y was; or x̂ from y */
     args.lengths = lengths_of(c);
+    args.mask = mask_of(c, set);
     return keep(c, clnorm_backward(c->plan, &args));
 }
 

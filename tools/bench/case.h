@@ -11,7 +11,7 @@ enum bench_mode { BENCH_TRAIN, BENCH_INFER, BENCH_BACKWARD, BENCH_MODES };
 /* "train", "infer", "backward" */
 const char *bench_mode_name(enum bench_mode mode);
 /* Tensor bytes that the contract says a call moves: train reads x twice and writes y, infer reads x and writes y, backward reads x and
- * dy twice and writes dx. A residual is read once more. With lengths only what is valid is read. */
+ * dy twice and writes dx. A residual is read once more, and y where a mask of it is made. With lengths only what is valid is read. */
 uint64_t bench_mode_bytes(enum bench_mode mode, const struct bench_shape *shape);
 /* What moves at least as much: a copy, or with a second tensor to be read a sum. */
 enum bench_stream bench_mode_stream(enum bench_mode mode, const struct bench_shape *shape);
@@ -33,6 +33,8 @@ struct bench_case {
     size_t elements, weights;
     size_t set_count, stride, parameter_stride;
     clnorm_memory *x, *y, *dy, *parameters;
+    clnorm_memory *mask; /* of the sets, mask_stride bytes apart; NULL: there is none */
+    size_t mask_stride;
     clnorm_memory *lengths; /* of the samples, the same for all sets; NULL: they have none */
     float *inputs;          /* on the host: what every set begins with, all of the next six; NULL once freed */
     float *first_x, *first_dy, *weight, *bias, *running_mean, *running_var;

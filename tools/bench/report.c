@@ -50,10 +50,10 @@ static void print_time(char text[24], double ms)
 /* ", f16, relu, residual"; nothing of what is f32 and the norm alone. */
 static void print_fusion(char text[64], const struct bench_shape *shape)
 {
-    snprintf(text, 64, "%s%s%s%s%s%s%s", shape->dtype == CLNORM_F32 ? "" : ", ",
+    snprintf(text, 64, "%s%s%s%s%s%s%s%s", shape->dtype == CLNORM_F32 ? "" : ", ",
              shape->dtype == CLNORM_F32 ? "" : fusion_dtype_name(shape->dtype), shape->activation ? ", " : "",
              shape->activation ? case_activation_name(shape->activation) : "", shape->residual ? ", residual" : "",
-             shape->from_y ? ", from y" : "", shape->lengths ? ", lengths" : "");
+             shape->from_y ? ", from y" : "", shape->mask ? ", mask" : "", shape->lengths ? ", lengths" : "");
 }
 
 void bench_report_row(const struct bench_result *r)
@@ -152,7 +152,7 @@ static json_t *result_json(const struct bench_machine *machine, const struct ben
         json_array_append_new(shape, json_integer(r->shape->size[d]));
     return json_pack(
         "{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:f, s:f, s:I, s:f, s:f, s:f, s:s, s:f, s:I, s:I, "
-        "s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b}",
+        "s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b}",
         "device", machine->info.id, "device_name", json_text(machine->info.name), "norm",
         norm_name(r->shape->norm.norm), "mode", bench_mode_name(r->mode), "layout", bench_layout_name(r->shape->layout),
         "name", r->shape->name, "shape", shape, "dtype", fusion_dtype_name(r->shape->dtype), "act",
@@ -162,7 +162,7 @@ static json_t *result_json(const struct bench_machine *machine, const struct ben
         "rounds", (json_int_t)r->rounds, "checked", (json_int_t)r->checked, "units", (json_int_t)r->units, "groups",
         (json_int_t)r->shape->norm.groups, "normalized_dims", (json_int_t)r->shape->norm.dims, "virtual_batch",
         (json_int_t)r->shape->norm.batch, "residual", case_residual_name(r->shape->residual), "from_y",
-        r->shape->from_y, "lengths", r->shape->lengths);
+        r->shape->from_y, "lengths", r->shape->lengths, "mask", r->shape->mask);
 }
 
 bool bench_report_json(const struct bench_machine *machine, const struct bench_result *results, size_t count,

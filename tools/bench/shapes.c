@@ -103,6 +103,7 @@ clnorm_desc bench_shape_desc(const struct bench_shape *shape)
     desc.residual = shape->residual;
     desc.backward_from_y = shape->from_y;
     desc.lengths = shape->lengths;
+    desc.activation_mask = shape->mask;
     return desc;
 }
 

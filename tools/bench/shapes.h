@@ -21,6 +21,7 @@ struct bench_shape {
     clnorm_activation activation;
     clnorm_residual residual; /* none, or after the norm */
     bool from_y;              /* backward takes y in place of x, and dx lies where x was */
+    bool mask;                /* forward writes a mask, and backward goes by it */
     bool lengths;             /* samples have lengths, from all positions down to half of them */
 };
 

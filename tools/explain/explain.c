@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 static int explain(const struct cli_command *self, const char *name, const struct bench_shape *shape,
-                   const struct fusion *fusion, bool from_y, bool twice, bool lengths)
+                   const struct fusion *fusion, bool from_y, bool twice, bool lengths, bool mask)
 {
     clnorm_device *device = NULL;
     clnorm_plan *plan = NULL;
@@ -16,6 +16,7 @@ static int explain(const struct cli_command *self, const char *name, const struc
     desc.backward_from_y = from_y;
     desc.double_backward = twice;
     desc.lengths = lengths;
+    desc.activation_mask = mask;
     clnorm_status status = clnorm_device_open(name, &device);
     if (status != CLNORM_OK)
         return cli_status(self, status, "the device cannot be opened");
@@ -36,7 +37,7 @@ int cmd_explain(const struct cli_command *self, int argc, const char **argv)
     struct fusion_typed typed_fusion = {NULL, NULL, NULL, NULL, NULL};
     struct norm_choice norm;
     struct fusion fusion;
-    int exit_code, from_y = 0, twice = 0, lengths = 0;
+    int exit_code, from_y = 0, twice = 0, lengths = 0, mask = 0;
     struct poptOption table[] = {
         {"device", 0, POPT_ARG_STRING, &device, 0, "cpu (the default), auto, opencl, opencl:P.D or part of a name",
          "NAME"},
@@ -48,6 +49,7 @@ int cmd_explain(const struct cli_command *self, int argc, const char **argv)
         {"double-backward", 0, POPT_ARG_NONE, &twice, 0, "of a plan with a double backward: batch and layer norm",
          NULL},
         {"lengths", 0, POPT_ARG_NONE, &lengths, 0, "of samples with lengths: batch, group and instance norm", NULL},
+        {"mask", 0, POPT_ARG_NONE, &mask, 0, "of a plan with a mask of its activation: relu and leaky", NULL},
         POPT_TABLEEND};
     bool go_on = cli_parse(self, table, argc, argv, &exit_code);
     struct bench_shapes shapes = {0, NULL};
@@ -63,7 +65,7 @@ int cmd_explain(const struct cli_command *self, int argc, const char **argv)
                !bench_shapes_set_norm(&shapes, &norm, &norm_option_words, error)) {
         exit_code = cli_error(self, "%s", error);
     } else {
-        exit_code = explain(self, device ? device : "cpu", &shapes.list[0], &fusion, from_y, twice, lengths);
+        exit_code = explain(self, device ? device : "cpu", &shapes.list[0], &fusion, from_y, twice, lengths, mask);
     }
     bench_shapes_free(&shapes);
     norm_typed_free(&typed);
