@@ -141,6 +141,6 @@ void cln_cpu_fill_plain(struct cln_cpu_kernels *kernels)
     cln_cpu_fill_columns(&kernels->columns);
     cln_cpu_fill_rows(&kernels->rows);
     cln_cpu_fill_elements(&kernels->elements);
-    kernels->typed = (struct cln_typed_kernels){NULL, NULL, NULL};
+    kernels->typed = (struct cln_typed_kernels){.rows_apply = NULL};
     kernels->name = "plain C";
 }

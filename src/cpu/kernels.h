@@ -149,12 +149,21 @@ struct cln_element_kernels {
                                   const struct cln_fusion *f, size_t n);
 };
 
-/* Kernels of segments and rows that take tensors of other types than f32 as they are, so that no scratch is needed. An empty slot: there
- * is none, and src/cpu/stage.h goes by blocks. */
-struct cln_typed_kernels {
+/* cln_family_kernels for tensors of other types than f32 as they are, so that no scratch is needed; dx is of x's type. Empty slots: there are
+ * none, and src/cpu/stage.h goes by blocks. */
+struct cln_typed_family_kernels {
     void (*statistics)(const void *x, clnorm_dtype type, struct cln_band band, double *mean, double *m2);
+    void (*dots)(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, struct cln_band band,
+                 const float *m, const float *c, double *sum_dy, double *sum_dyd);
     void (*apply)(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
                   const struct cln_scalars *k);
+    void (*gradient)(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, void *dx,
+                     struct cln_stretch at, const struct cln_scalars *k);
+};
+
+/* All slots, or none. */
+struct cln_typed_kernels {
+    struct cln_typed_family_kernels segments, columns;
     /* Rows of CLN_NARROW_ROW elements or more. */
     void (*rows_apply)(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, const struct cln_rows *rows,
                        const struct cln_scalars *k);

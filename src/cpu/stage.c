@@ -184,6 +184,15 @@ static void moments_add(double before, double count, const double *part_mean, co
     }
 }
 
+/* NULL: there are none. */
+static const struct cln_typed_family_kernels *typed_of(const struct cln_stage *s,
+                                                       const struct cln_family_kernels *family)
+{
+    const struct cln_typed_family_kernels *typed =
+        family == &s->kernels->columns ? &s->kernels->typed.columns : &s->kernels->typed.segments;
+    return typed->apply ? typed : NULL;
+}
+
 void cln_stage_statistics(const struct cln_stage *s, const struct cln_family_kernels *family, uint64_t at,
                           struct cln_band b, double *mean, double *m2)
 {
@@ -192,8 +201,9 @@ void cln_stage_statistics(const struct cln_stage *s, const struct cln_family_ker
         return;
     }
     int columns = family == &s->kernels->columns;
-    if (!columns && s->kernels->typed.statistics) {
-        s->kernels->typed.statistics(cln_stage_at(s->op, CLN_X, at), s->op->x_dtype, b, mean, m2);
+    const struct cln_typed_family_kernels *typed = typed_of(s, family);
+    if (typed) {
+        typed->statistics(cln_stage_at(s->op, CLN_X, at), s->op->x_dtype, b, mean, m2);
         return;
     }
     struct cut c = cut_of(&b, columns, 2 * READ);
@@ -257,6 +267,13 @@ void cln_stage_dots(const struct cln_stage *s, const struct cln_family_kernels *
         family->dots(x, dy, b, k->m, k->c, sum_dy, sum_dyd);
         return;
     }
+    const struct cln_typed_family_kernels *typed = typed_of(s, family);
+    if (typed && !op->activation && !s->from_y) {
+        enum cln_role x = cln_bound(op, CLN_X) ? CLN_X : CLN_DY;
+        typed->dots(cln_stage_at(op, x, at), x == CLN_X ? op->x_dtype : op->y_dtype, cln_stage_at(op, CLN_DY, at),
+                    op->y_dtype, b, k->m, k->c, sum_dy, sum_dyd);
+        return;
+    }
     int columns = family == &s->kernels->columns;
     struct cut c = cut_of(&b, columns, READ);
     double part_dy[CLN_BAND], part_dyd[CLN_BAND];
@@ -305,10 +322,10 @@ void cln_stage_apply(const struct cln_stage *s, const struct cln_family_kernels 
         family->apply(cln_stage_at(op, CLN_X, at), cln_stage_at(op, CLN_Y, at), all, k);
         return;
     }
-    if (s->unfused && family == &s->kernels->segments && s->kernels->typed.apply) {
+    const struct cln_typed_family_kernels *typed = s->unfused ? typed_of(s, family) : NULL;
+    if (typed) {
         all.streaming = s->streaming;
-        s->kernels->typed.apply(cln_stage_at(op, CLN_X, at), op->x_dtype, cln_stage_at(op, CLN_Y, at), op->y_dtype, all,
-                                k);
+        typed->apply(cln_stage_at(op, CLN_X, at), op->x_dtype, cln_stage_at(op, CLN_Y, at), op->y_dtype, all, k);
         return;
     }
     float x[WRITE], t[WRITE];
@@ -335,12 +352,32 @@ static void plain_gradient(const struct cln_stage *s, const struct cln_family_ke
     }
 }
 
+static void typed_gradient(const struct cln_stage *s, const struct cln_typed_family_kernels *typed, uint64_t at,
+                           struct cln_stretch all, const struct cln_scalars *k)
+{
+    const struct cln_op *op = s->op;
+    const void *x = cln_stage_at(op, CLN_X, at), *dy = cln_stage_at(op, CLN_DY, at);
+    void *dx = cln_stage_at(op, CLN_DX, at);
+    all.streaming = s->streaming;
+    if (op->source == CLN_FROM_RUNNING) {
+        struct cln_scalars scale = {.m = k->q, .c = k->q, .a = k->a, .b = k->b};
+        typed->apply(dy, op->y_dtype, dx, op->x_dtype, all, &scale);
+    } else {
+        typed->gradient(x, op->x_dtype, dy, op->y_dtype, dx, all, k);
+    }
+}
+
 void cln_stage_gradient(const struct cln_stage *s, const struct cln_family_kernels *family, uint64_t at,
                         struct cln_stretch all, const struct cln_scalars *k)
 {
     const struct cln_op *op = s->op;
     if (s->plain) {
         plain_gradient(s, family, at, all, k);
+        return;
+    }
+    const struct cln_typed_family_kernels *typed = s->unfused && !s->from_y ? typed_of(s, family) : NULL;
+    if (typed) {
+        typed_gradient(s, typed, at, all, k);
         return;
     }
     float x_scratch[WRITE], dy[WRITE], dx[WRITE];

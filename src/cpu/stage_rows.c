@@ -78,9 +78,9 @@ void cln_stage_rows_statistics(const struct cln_stage *s, uint64_t at, const str
         rows_statistics(s, cln_stage_at(s->op, CLN_X, at), rows, mean, m2);
         return;
     }
-    if (s->op->view.centred && rows->length > CLN_SHORT_ROW && s->kernels->typed.statistics) {
+    if (s->op->view.centred && rows->length > CLN_SHORT_ROW && s->kernels->typed.segments.statistics) {
         struct cln_band band = {1, rows->length, rows->length, rows->stride, (uint32_t)rows->count, 0, NULL};
-        s->kernels->typed.statistics(cln_stage_at(s->op, CLN_X, at), s->op->x_dtype, band, mean, m2);
+        s->kernels->typed.segments.statistics(cln_stage_at(s->op, CLN_X, at), s->op->x_dtype, band, mean, m2);
         return;
     }
     float scratch[READ];

@@ -1,7 +1,7 @@
 /* The columns family, a vector of columns at a time. */
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
-#include "cpu/simd/vector.h"
+#include "cpu/simd/typed.h"
 
 enum {
     PIVOT_ROWS = 16,
@@ -11,21 +11,47 @@ enum {
     WRITE_AHEAD = 2048    /* and before they are normalized */
 };
 
+/* Elements of a tensor of any type, from element `at` on. */
+struct source {
+    const void *p;
+    clnorm_dtype type;
+    uint64_t at;
+};
+
+INLINE struct source further(struct source of, uint64_t elements)
+{
+    return (struct source){of.p, of.type, of.at + elements};
+}
+
 /* `lanes` of a row: LANES but in the last vector of a band. */
-INLINE vec row_load(const float *p, size_t lanes)
+INLINE vec row_load(struct source of, uint64_t i, size_t lanes)
+{
+    return load_as(of.p, of.type, of.at + i, least(lanes, LANES));
+}
+
+INLINE vec plane_load(const float *p, size_t lanes)
 {
     return lanes >= LANES ? load(p) : load_part(p, lanes, splat(0.0f));
 }
 
+/* The lines of n elements from the i-th on. */
+INLINE void fetch_elements(struct source of, uint64_t i, size_t n)
+{
+    size_t bytes = of.type == CLNORM_F32 ? 4 : 2;
+    const char *next = (const char *)of.p + (of.at + i) * bytes;
+    for (size_t k = 0; k < n * bytes; k += 64)
+        __builtin_prefetch(next + k, 0, 2);
+}
+
 /* Near the mean of the first rows of each column, and exactly the value itself if they are all equal. */
-INLINE vec pivot_of(const float *x, uint64_t rows, uint64_t stride, size_t lanes)
+INLINE vec pivot_of(struct source x, uint64_t rows, uint64_t stride, size_t lanes)
 {
     uint64_t first = 1;
     while (first < PIVOT_ROWS && 2 * first <= rows)
         first *= 2;
-    vec x0 = row_load(x, lanes), s = {0};
+    vec x0 = row_load(x, 0, lanes), s = {0};
     for (uint64_t i = 1; i < first; i++)
-        s += row_load(x + i * stride, lanes) - x0;
+        s += row_load(x, i * stride, lanes) - x0;
     return x0 + s / splat((float)first);
 }
 
@@ -42,7 +68,8 @@ INLINE size_t padded(uint32_t count)
 
 /* What is added up: x − m and its square, or dy and dy·((x − m) − c) if there is a dy. */
 struct terms {
-    const float *x, *dy, *m, *c;
+    struct source x, dy;
+    const float *m, *c;
 };
 
 /* `rows` rows of one vector of columns. */
@@ -50,9 +77,9 @@ INLINE void rows_add(const struct terms *of, uint64_t at, uint64_t rows, uint64_
                      int dots, vec *a, vec *b)
 {
     for (uint64_t r = 0; r < rows; r++, at += stride) {
-        vec d = row_load(of->x + at, lanes) - m;
+        vec d = row_load(of->x, at, lanes) - m;
         if (dots) {
-            vec g = row_load(of->dy + at, lanes);
+            vec g = row_load(of->dy, at, lanes);
             *a += g;
             *b += g * (d - c);
         } else {
@@ -70,11 +97,9 @@ struct fetches {
 
 INLINE void fetch_chain(const struct terms *of, struct fetches *f, int dots)
 {
-    for (size_t i = 0; i < CHAIN * LANES; i += LANES) {
-        fetch(of->x + f->next + i);
-        if (dots)
-            fetch(of->dy + f->next + i);
-    }
+    fetch_elements(of->x, f->next, CHAIN * LANES);
+    if (dots)
+        fetch_elements(of->dy, f->next, CHAIN * LANES);
     f->next += CHAIN * LANES;
     f->column += CHAIN * LANES;
     if (f->column >= f->width) {
@@ -96,7 +121,7 @@ INLINE void chains_add(const struct terms *of, uint64_t at, uint64_t rows, const
     }
     for (size_t j = 0; j < band->count; j += LANES) {
         size_t lanes = band->count - j;
-        vec a = {0}, b = {0}, m = row_load(of->m + j, lanes), c = dots ? row_load(of->c + j, lanes) : m;
+        vec a = {0}, b = {0}, m = plane_load(of->m + j, lanes), c = dots ? plane_load(of->c + j, lanes) : m;
         fetch_chain(of, &f, dots);
         if (lanes >= LANES && rows == CHAIN)
             rows_add(of, at + j, CHAIN, stride, m, c, LANES, dots, &a, &b);
@@ -145,112 +170,167 @@ static void moments_add(double before, double count, size_t columns, const float
     }
 }
 
-static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
+INLINE void statistics_of(struct source x, const struct cln_band *b, double *mean, double *m2)
 {
     float pivot[CLN_BAND];
     struct sums t;
-    memset(mean, 0, b.count * sizeof *mean);
-    memset(m2, 0, b.count * sizeof *m2);
-    for (uint64_t i = 0; i < b.outers; i += ROWS) {
-        uint64_t rows = least(ROWS, b.outers - i);
+    memset(mean, 0, b->count * sizeof *mean);
+    memset(m2, 0, b->count * sizeof *m2);
+    for (uint64_t i = 0; i < b->outers; i += ROWS) {
+        uint64_t rows = least(ROWS, b->outers - i);
         double count = (double)rows;
-        struct terms of = {x + i * b.outer_stride, NULL, pivot, NULL};
-        for (uint32_t j = 0; j < b.count; j += LANES)
-            store(pivot + j, pivot_of(of.x + j, rows, b.outer_stride, b.count - j));
-        sums_of(&of, rows, &b, 0, &t);
+        struct source from = further(x, i * b->outer_stride);
+        struct terms of = {from, from, pivot, NULL};
+        for (uint32_t j = 0; j < b->count; j += LANES)
+            store(pivot + j, pivot_of(further(from, j), rows, b->outer_stride, b->count - j));
+        sums_of(&of, rows, b, 0, &t);
         int far = 0;
-        for (size_t j = 0; j < b.count; j++)
+        for (size_t j = 0; j < b->count; j++)
             far |= cln_pivot_is_far(count, t.total[0][j], t.total[1][j]);
         if (far) { /* in cache: the second pass costs no memory */
-            for (size_t j = 0; j < b.count; j++) {
+            for (size_t j = 0; j < b->count; j++) {
                 if (cln_pivot_is_far(count, t.total[0][j], t.total[1][j]))
                     pivot[j] = (float)(pivot[j] + t.total[0][j] / count);
             }
-            sums_of(&of, rows, &b, 0, &t);
+            sums_of(&of, rows, b, 0, &t);
         }
-        moments_add((double)i, count, b.count, pivot, &t, mean, m2);
+        moments_add((double)i, count, b->count, pivot, &t, mean, m2);
     }
+}
+
+static void statistics(const float *x, struct cln_band b, double *mean, double *m2)
+{
+    statistics_of((struct source){x, CLNORM_F32, 0}, &b, mean, m2);
+}
+
+static void statistics_typed(const void *x, clnorm_dtype type, struct cln_band b, double *mean, double *m2)
+{
+    if (type == CLNORM_F16)
+        statistics_of((struct source){x, CLNORM_F16, 0}, &b, mean, m2);
+    else
+        statistics_of((struct source){x, CLNORM_BF16, 0}, &b, mean, m2);
 }
 
 /* ---- sums for backward: 5 operations and 8 bytes an element ---- */
 
-static void dots(const float *x, const float *dy, struct cln_band b, const float *m, const float *c, double *sum_dy,
-                 double *sum_dyd)
+INLINE void dots_of(struct source x, struct source dy, const struct cln_band *b, const float *m, const float *c,
+                    double *sum_dy, double *sum_dyd)
 {
     struct sums t;
     struct terms of = {x, dy, m, c};
-    sums_of(&of, b.outers, &b, 1, &t);
-    memcpy(sum_dy, t.total[0], b.count * sizeof *sum_dy);
-    memcpy(sum_dyd, t.total[1], b.count * sizeof *sum_dyd);
+    sums_of(&of, b->outers, b, 1, &t);
+    memcpy(sum_dy, t.total[0], b->count * sizeof *sum_dy);
+    memcpy(sum_dyd, t.total[1], b->count * sizeof *sum_dyd);
+}
+
+static void dots(const float *x, const float *dy, struct cln_band b, const float *m, const float *c, double *sum_dy,
+                 double *sum_dyd)
+{
+    dots_of((struct source){x, CLNORM_F32, 0}, (struct source){dy, CLNORM_F32, 0}, &b, m, c, sum_dy, sum_dyd);
+}
+
+static void dots_typed(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, struct cln_band b,
+                       const float *m, const float *c, double *sum_dy, double *sum_dyd)
+{
+#define CALL(of_x, of_dy)                                                                                              \
+    dots_of((struct source){x, (of_x), 0}, (struct source){dy, (of_dy), 0}, &b, m, c, sum_dy, sum_dyd)
+    BY_NARROW_TYPES(x_type, dy_type, CALL);
+#undef CALL
 }
 
 /* ---- apply and gradient, row by row: 4 and 6 operations, 8 and 12 bytes an element ---- */
 
-/* n elements of a row from column j on; n ≤ LANES, less if `part`. */
-INLINE void vector_of(const float *x, const float *dy, float *out, size_t n, const struct cln_scalars *k, size_t j,
-                      int gradient, int part, int streaming)
+/* What is read and written: dy for a gradient alone. */
+struct tensors {
+    struct source x, dy;
+    void *out;
+    clnorm_dtype out_type;
+};
+
+/* n ≤ LANES elements of a row from element i on, which is of column j. */
+INLINE void vector_of(const struct tensors *of, size_t i, size_t n, const struct cln_scalars *k, size_t j, int gradient,
+                      int streaming)
 {
     vec zero = splat(0.0f);
-#define LOAD(p) (part ? load_part((p), n, zero) : load(p))
-    vec d = (LOAD(x) - LOAD(k->m + j)) - LOAD(k->c + j), v;
+#define PLANE(p) (n < LANES ? load_part((p) + j, n, zero) : load((p) + j))
+    vec d = (row_load(of->x, i, n) - PLANE(k->m)) - PLANE(k->c), v;
     if (gradient)
-        v = LOAD(k->a + j) * LOAD(dy) + (LOAD(k->q + j) * d + LOAD(k->b + j));
+        v = PLANE(k->a) * row_load(of->dy, i, n) + (PLANE(k->q) * d + PLANE(k->b));
     else
-        v = d * LOAD(k->a + j) + LOAD(k->b + j);
-#undef LOAD
-    if (part)
-        store_part(out, n, v);
-    else if (streaming)
-        store_stream(out, v);
-    else
-        store(out, v);
+        v = d * PLANE(k->a) + PLANE(k->b);
+#undef PLANE
+    store_as(v, of->out, of->out_type, i, n, streaming);
 }
 
-INLINE void walk(const float *x, const float *dy, float *out, const struct cln_stretch *at, const struct cln_scalars *k,
-                 int gradient, int streaming)
+INLINE void walk(const struct tensors *of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient,
+                 int streaming)
 {
-    size_t j = at->group;
+    size_t j = at->group, bytes = of->out_type == CLNORM_F32 ? 4 : 2;
     for (size_t i = 0; i < at->count;) { /* what is left of a row */
         size_t end = i + least(at->groups - j, at->count - i);
-        size_t head = streaming ? elements_before_line(out + i, end - i) : 0;
-        if (head) {
-            vector_of(x + i, dy + i, out + i, head, k, j, gradient, 1, 0);
-            i += head;
-            j += head;
+        size_t head = streaming ? before_line_as((const char *)of->out + i * bytes, of->out_type, end - i) : 0;
+        for (size_t n; head > 0; i += n, j += n, head -= n) {
+            n = least(head, LANES);
+            vector_of(of, i, n, k, j, gradient, 0);
         }
         for (; i + LANES <= end; i += LANES, j += LANES) {
-            fetch(x + i + WRITE_AHEAD); /* the processor alone loses track of x among the planes of scalars */
+            /* the processor alone loses track of x among the planes of scalars */
+            fetch_elements(of->x, i + WRITE_AHEAD, LANES);
             if (gradient)
-                fetch(dy + i + WRITE_AHEAD);
-            vector_of(x + i, dy + i, out + i, LANES, k, j, gradient, 0, streaming);
+                fetch_elements(of->dy, i + WRITE_AHEAD, LANES);
+            vector_of(of, i, LANES, k, j, gradient, streaming);
         }
         if (i < end)
-            vector_of(x + i, dy + i, out + i, end - i, k, j, gradient, 1, 0);
+            vector_of(of, i, end - i, k, j, gradient, 0);
         i = end;
         j = 0;
     }
 }
 
-INLINE void walk_as(const float *x, const float *dy, float *out, const struct cln_stretch *at,
-                    const struct cln_scalars *k, int gradient)
+INLINE void walk_as(struct tensors of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient)
 {
     if (at->streaming)
-        walk(x, dy, out, at, k, gradient, 1);
+        walk(&of, at, k, gradient, 1);
     else
-        walk(x, dy, out, at, k, gradient, 0);
+        walk(&of, at, k, gradient, 0);
 }
+
+/* x, dy → out, each with its type. */
+#define TENSORS(x, x_type, dy, dy_type, out, out_type)                                                                 \
+    ((struct tensors){{(x), (x_type), 0}, {(dy), (dy_type), 0}, (out), (out_type)})
 
 static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as(x, x, y, &at, k, 0);
+    walk_as(TENSORS(x, CLNORM_F32, NULL, CLNORM_F32, y, CLNORM_F32), &at, k, 0);
 }
 
 static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as(x, dy, dx, &at, k, 1);
+    walk_as(TENSORS(x, CLNORM_F32, dy, CLNORM_F32, dx, CLNORM_F32), &at, k, 1);
+}
+
+static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
+                        const struct cln_scalars *k)
+{
+#define CALL(of_x, of_y) walk_as(TENSORS(x, (of_x), NULL, (of_y), y, (of_y)), &at, k, 0)
+    BY_NARROW_TYPES(x_type, y_type, CALL);
+#undef CALL
+}
+
+static void gradient_typed(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, void *dx,
+                           struct cln_stretch at, const struct cln_scalars *k)
+{
+#define CALL(of_x, of_dy) walk_as(TENSORS(x, (of_x), dy, (of_dy), dx, (of_x)), &at, k, 1)
+    BY_NARROW_TYPES(x_type, dy_type, CALL);
+#undef CALL
 }
 
 void CLN_SIMD(columns)(struct cln_family_kernels *kernels)
 {
     *kernels = (struct cln_family_kernels){statistics, dots, apply, gradient};
+}
+
+void CLN_SIMD(columns_typed)(struct cln_typed_family_kernels *kernels)
+{
+    *kernels = (struct cln_typed_family_kernels){statistics_typed, dots_typed, apply_typed, gradient_typed};
 }

@@ -17,14 +17,10 @@
 
 #define BY_TYPES(x, y, CALL)                                                                                           \
     do {                                                                                                               \
-        if ((x) == CLNORM_F16 && (y) == CLNORM_F16)                                                                    \
-            CALL(CLNORM_F16, CLNORM_F16);                                                                              \
-        else if ((x) == CLNORM_BF16 && (y) == CLNORM_BF16)                                                             \
-            CALL(CLNORM_BF16, CLNORM_BF16);                                                                            \
-        else if ((x) == CLNORM_F32 && (y) == CLNORM_F32)                                                               \
+        if ((x) == CLNORM_F32 && (y) == CLNORM_F32)                                                                    \
             CALL(CLNORM_F32, CLNORM_F32);                                                                              \
         else                                                                                                           \
-            CALL((x), (y));                                                                                            \
+            BY_NARROW_TYPES((x), (y), CALL);                                                                           \
     } while (0)
 
 INLINE size_t head_of(const void *out, clnorm_dtype type, size_t n, int streaming)

@@ -1,5 +1,6 @@
-/* The segments family, a vector at a time. */
+/* The segments family, a vector at a time: what is added up. */
 #include "cpu/kernels.h"
+#include "cpu/simd/segments_values.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/typed.h"
 
@@ -42,38 +43,6 @@ INLINE void sums_end(struct sums *t, double *s, double *q)
     wide_add(&t->total[1], t->chain[1]);
     *s = wide_sum(&t->total[0]);
     *q = wide_sum(&t->total[1]);
-}
-
-/* Lines as many as SIDE vectors have, if any are wanted. */
-INLINE void fetch_side(const float *x, size_t ahead)
-{
-    for (int t = 0; ahead && t < SIDE; t++)
-        fetch(x + ahead + t * LANES);
-}
-
-/* ---- what a group is normalized with ---- */
-
-/* The scalars of one group, or of two that meet within a vector. */
-struct scalars {
-    vec m, c, a, q, b;
-};
-
-INLINE struct scalars scalars_of(const struct cln_scalars *k, uint64_t g, int gradient)
-{
-    return (struct scalars){splat(k->m[g]), splat(k->c[g]), splat(k->a[g]), gradient ? splat(k->q[g]) : splat(0.0f),
-                            splat(k->b[g])};
-}
-
-INLINE struct scalars scalars_meet(struct scalars s, struct scalars t, size_t n, int gradient)
-{
-    return (struct scalars){first_lanes(s.m, t.m, n), first_lanes(s.c, t.c, n), first_lanes(s.a, t.a, n),
-                            gradient ? first_lanes(s.q, t.q, n) : s.q, first_lanes(s.b, t.b, n)};
-}
-
-INLINE vec value_of(vec x, vec dy, const struct scalars *s, int gradient)
-{
-    vec d = (x - s->m) - s->c;
-    return gradient ? s->a * dy + (s->q * d + s->b) : d * s->a + s->b;
 }
 
 /* ---- what is written beside ---- */
@@ -279,29 +248,33 @@ INLINE void dot_add(vec g, vec d, vec *a, vec *b)
 }
 
 /* Adds dy and dy·((x − m) − c) of n ≤ STRETCH elements. */
-INLINE void run_dots(const float *x, const float *dy, size_t n, size_t ahead, struct cln_beside *beside, vec m, vec c,
+INLINE void run_dots(struct source x, struct source dy, size_t n, size_t ahead, struct cln_beside *beside, vec m, vec c,
                      vec *a, vec *b)
 {
     size_t i = 0;
+#define X(i)  load_as(x.x, x.type, x.at + (i), LANES)
+#define DY(i) load_as(dy.x, dy.type, dy.at + (i), LANES)
     for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
         for (int t = 0; t < SIDE; t++)
-            dot_add(load(dy + i + t * LANES), (load(x + i + t * LANES) - m) - c, &a[t], &b[t]);
-        fetch_side(x + i, ahead);
-        fetch_side(dy + i, ahead);
+            dot_add(DY(i + t * LANES), (X(i + t * LANES) - m) - c, &a[t], &b[t]);
+        fetch_source(x, i, ahead);
+        fetch_source(dy, i, ahead);
         beside_side(beside, 1);
     }
     if (i < n) {
-        fetch_side(x + i, ahead);
-        fetch_side(dy + i, ahead);
+        fetch_source(x, i, ahead);
+        fetch_source(dy, i, ahead);
     }
     for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
-        dot_add(load(dy + i), (load(x + i) - m) - c, &a[t], &b[t]);
+        dot_add(DY(i), (X(i) - m) - c, &a[t], &b[t]);
     if (i < n)
-        dot_add(load_part(dy + i, n - i, splat(0.0f)), (load_part(x + i, n - i, m) - m) - c, &a[SIDE - 1],
-                &b[SIDE - 1]);
+        dot_add(load_as(dy.x, dy.type, dy.at + i, n - i), (load_part_as(x.x, x.type, x.at + i, n - i, m) - m) - c,
+                &a[SIDE - 1], &b[SIDE - 1]);
+#undef X
+#undef DY
 }
 
-INLINE void group_dots(const float *x, const float *dy, const struct cln_band *b, struct cln_beside *beside, float m_,
+INLINE void group_dots(struct source x, struct source dy, const struct cln_band *b, struct cln_beside *beside, float m_,
                        float c_, double *sum_dy, double *sum_dyd)
 {
     struct sums total = {.length = 0};
@@ -314,7 +287,7 @@ INLINE void group_dots(const float *x, const float *dy, const struct cln_band *b
             vec sa[SIDE] = {{0}}, sb[SIDE] = {{0}};
             for (uint64_t r = o; r < last; r++) {
                 uint64_t at = r * b->outer_stride + i;
-                run_dots(x + at, dy + at, least(STRETCH, n - i), b->ahead, beside, m, c, sa, sb);
+                run_dots(further(x, at), further(dy, at), least(STRETCH, n - i), b->ahead, beside, m, c, sa, sb);
             }
             sums_add(&total, sa, sb);
         }
@@ -322,112 +295,42 @@ INLINE void group_dots(const float *x, const float *dy, const struct cln_band *b
     sums_end(&total, sum_dy, sum_dyd);
 }
 
+INLINE void dots_of(struct source x, struct source dy, const struct cln_band *b, struct cln_beside *beside,
+                    const float *m, const float *c, double *sum_dy, double *sum_dyd)
+{
+    for (uint32_t j = 0; j < b->count; j++) {
+        uint64_t at = j * b->group_stride;
+        group_dots(further(x, at), further(dy, at), b, beside, m[j], c[j], &sum_dy[j], &sum_dyd[j]);
+    }
+}
+
 static void dots(const float *x, const float *dy, struct cln_band b, const float *m, const float *c, double *sum_dy,
                  double *sum_dyd)
 {
-    for (uint32_t j = 0; j < b.count; j++) {
-        uint64_t at = j * b.group_stride;
-        if (b.beside)
-            group_dots(x + at, dy + at, &b, b.beside, m[j], c[j], &sum_dy[j], &sum_dyd[j]);
-        else
-            group_dots(x + at, dy + at, &b, NULL, m[j], c[j], &sum_dy[j], &sum_dyd[j]);
-    }
-}
-
-/* ---- apply and gradient: 4 and 6 operations, 8 and 12 bytes an element ---- */
-
-/* What is read and written: dy for a gradient alone, then all is f32. */
-struct tensors {
-    const void *x;
-    const float *dy;
-    void *out;
-    clnorm_dtype x_type, out_type;
-};
-
-INLINE void part_of(struct tensors of, size_t i, size_t n, struct scalars s, int gradient)
-{
-    vec g = gradient ? load_part(of.dy + i, n, s.m) : s.m;
-    vec x = n == LANES ? load_as(of.x, of.x_type, i, n) : load_part_as(of.x, of.x_type, i, n, s.m);
-    store_as(value_of(x, g, &s, gradient), of.out, of.out_type, i, n, 0);
-}
-
-INLINE void vector_of(struct tensors of, size_t i, const struct scalars *s, int gradient, int streaming)
-{
-    vec v = value_of(load_as(of.x, of.x_type, i, LANES), gradient ? load(of.dy + i) : s->m, s, gradient);
-    store_as(v, of.out, of.out_type, i, LANES, streaming);
-}
-
-/* In the order of addresses, so that vectors begin on a line of `out` and only the first and the last of the stretch are parts: a
- * vector in which two runs meet takes each lane's scalars from its own group. */
-INLINE void walk(struct tensors of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient,
-                 int streaming)
-{
-    size_t i = 0, n = at->count, head = before_line_as(of.out, of.out_type, n), g = at->group,
-           left = at->inners - at->inner;
-    struct scalars s = scalars_of(k, g, gradient);
-    while (i < n) {
-        size_t part = i < head ? head - i : n - i < LANES || at->inners < LANES ? n - i : 0;
-        if (part) { /* less than a vector, or of a run that is */
-            part = least(least(part, left), LANES);
-            part_of(of, i, part, s, gradient);
-            i += part;
-            left -= part;
-        } else {
-            for (size_t end = i + least(left, n - i) / LANES * LANES; i < end; i += LANES, left -= LANES)
-                vector_of(of, i, &s, gradient, streaming);
-        }
-        if (left && (left >= LANES || n - i < LANES || i < head || at->inners < LANES))
-            continue;
-        g = g + 1 < at->groups ? g + 1 : 0;
-        struct scalars next = scalars_of(k, g, gradient);
-        if (left) {
-            struct scalars both = scalars_meet(s, next, left, gradient);
-            vector_of(of, i, &both, gradient, streaming);
-            i += LANES;
-            left = at->inners - (LANES - left);
-        } else {
-            left = at->inners;
-        }
-        s = next;
-    }
-}
-
-INLINE void walk_as(struct tensors of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient)
-{
-    if (at->streaming && at->inners >= LANES)
-        walk(of, at, k, gradient, 1);
+    struct source of_x = {x, CLNORM_F32, 0}, of_dy = {dy, CLNORM_F32, 0};
+    if (b.beside)
+        dots_of(of_x, of_dy, &b, b.beside, m, c, sum_dy, sum_dyd);
     else
-        walk(of, at, k, gradient, 0);
+        dots_of(of_x, of_dy, &b, NULL, m, c, sum_dy, sum_dyd);
 }
 
-static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
+static void dots_typed(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, struct cln_band b,
+                       const float *m, const float *c, double *sum_dy, double *sum_dyd)
 {
-    walk_as((struct tensors){x, x, y, CLNORM_F32, CLNORM_F32}, &at, k, 0);
-}
-
-static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
-{
-    walk_as((struct tensors){x, dy, dx, CLNORM_F32, CLNORM_F32}, &at, k, 1);
-}
-
-static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
-                        const struct cln_scalars *k)
-{
-    if (x_type == CLNORM_F16 && y_type == CLNORM_F16)
-        walk_as((struct tensors){x, NULL, y, CLNORM_F16, CLNORM_F16}, &at, k, 0);
-    else if (x_type == CLNORM_BF16 && y_type == CLNORM_BF16)
-        walk_as((struct tensors){x, NULL, y, CLNORM_BF16, CLNORM_BF16}, &at, k, 0);
-    else
-        walk_as((struct tensors){x, NULL, y, x_type, y_type}, &at, k, 0);
+#define CALL(of_x, of_dy)                                                                                              \
+    dots_of((struct source){x, (of_x), 0}, (struct source){dy, (of_dy), 0}, &b, NULL, m, c, sum_dy, sum_dyd)
+    BY_NARROW_TYPES(x_type, dy_type, CALL);
+#undef CALL
 }
 
 void CLN_SIMD(segments)(struct cln_family_kernels *kernels)
 {
-    *kernels = (struct cln_family_kernels){statistics, dots, apply, gradient};
+    kernels->statistics = statistics;
+    kernels->dots = dots;
 }
 
-void CLN_SIMD(segments_typed)(struct cln_typed_kernels *kernels)
+void CLN_SIMD(segments_typed)(struct cln_typed_family_kernels *kernels)
 {
     kernels->statistics = statistics_typed;
-    kernels->apply = apply_typed;
+    kernels->dots = dots_typed;
 }

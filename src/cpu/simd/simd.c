@@ -17,7 +17,10 @@ void cln_cpu_fill_simd(struct cln_cpu_kernels *kernels)
         CLN_SIMD_JOIN(segments, isa)(&kernels->segments);                                                              \
         CLN_SIMD_JOIN(columns, isa)(&kernels->columns);                                                                \
         CLN_SIMD_JOIN(rows, isa)(&kernels->rows);                                                                      \
-        CLN_SIMD_JOIN(segments_typed, isa)(&kernels->typed);                                                           \
+        CLN_SIMD_JOIN(segments_writes, isa)(&kernels->segments);                                                       \
+        CLN_SIMD_JOIN(segments_typed, isa)(&kernels->typed.segments);                                                  \
+        CLN_SIMD_JOIN(segments_typed_writes, isa)(&kernels->typed.segments);                                           \
+        CLN_SIMD_JOIN(columns_typed, isa)(&kernels->typed.columns);                                                    \
         CLN_SIMD_JOIN(rows_typed, isa)(&kernels->typed);                                                               \
         CLN_SIMD_JOIN(elements, isa)(&kernels->elements);                                                              \
         kernels->name = text;                                                                                          \

@@ -27,7 +27,10 @@
     void CLN_SIMD_JOIN(columns, name)(struct cln_family_kernels * kernels);                                            \
     void CLN_SIMD_JOIN(rows, name)(struct cln_rows_kernels * kernels);                                                 \
     void CLN_SIMD_JOIN(rows_writes, name)(struct cln_rows_kernels * kernels);                                          \
-    void CLN_SIMD_JOIN(segments_typed, name)(struct cln_typed_kernels * kernels);                                      \
+    void CLN_SIMD_JOIN(segments_writes, name)(struct cln_family_kernels * kernels);                                    \
+    void CLN_SIMD_JOIN(segments_typed, name)(struct cln_typed_family_kernels * kernels);                               \
+    void CLN_SIMD_JOIN(segments_typed_writes, name)(struct cln_typed_family_kernels * kernels);                        \
+    void CLN_SIMD_JOIN(columns_typed, name)(struct cln_typed_family_kernels * kernels);                                \
     void CLN_SIMD_JOIN(rows_typed, name)(struct cln_typed_kernels * kernels);                                          \
     void CLN_SIMD_JOIN(elements, name)(struct cln_element_kernels * kernels);
 CLN_ISA_LIST(CLN_ISA_DECLARE)

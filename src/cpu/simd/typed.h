@@ -13,6 +13,18 @@
 typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
 typedef uint32_t lane_bits __attribute__((vector_size(LANES * 4)));
 
+/* CALL(x, y) by two types of which one is of 16 bits: copies of the code for those that are usual together; others are told apart vector by
+ * vector. */
+#define BY_NARROW_TYPES(x, y, CALL)                                                                                    \
+    do {                                                                                                               \
+        if ((x) == CLNORM_F16 && (y) == CLNORM_F16)                                                                    \
+            CALL(CLNORM_F16, CLNORM_F16);                                                                              \
+        else if ((x) == CLNORM_BF16 && (y) == CLNORM_BF16)                                                             \
+            CALL(CLNORM_BF16, CLNORM_BF16);                                                                            \
+        else                                                                                                           \
+            CALL((x), (y));                                                                                            \
+    } while (0)
+
 /* mask: all bits of a lane or none. */
 INLINE vec choose(lane_number mask, vec a, vec b)
 {
