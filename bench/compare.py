@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""clnorm against PyTorch, oneDNN and NumPy on the CPU, and dlprimitives on OpenCL devices, in one run and in turns."""
+"""clnorm against PyTorch, oneDNN and NumPy (batch norm) on the CPU, and dlprimitives on OpenCL devices, in one run and in turns."""
 
 import argparse
 import importlib.util
@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = "compare.py"
 PEERS = ("torch", "onednn", "numpy", "dlprimitives")
 MODES = ("train", "infer", "backward")
+NORMS = ("batch", "layer", "group", "instance", "rms")
 LAYOUTS = {"nc": (2, 2), "ncs": (3, 5), "nsc": (3, 5)}
 SETS = {"torch": "torch", "onednn": "compare"}  # of scripts/packages.txt
 SIZES = "PyTorch comes with CUDA's libraries, which its modules are linked to: a download of 3 GB, 5.4 GB on disk"
@@ -131,8 +132,27 @@ def set_apart(devices):
     return ["".join(c if c.isalnum() else "-" for c in name.lower()) for name in names]
 
 
+def read_norm(words, place, channels, dimensions):
+    """The norm of a case: what its words after the shape say."""
+    norm = {"norm": "batch"}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in ("norm", "groups", "dims"):
+            raise UsageError(f'{place}: "{word}" is no word that is compared: norm=, groups= and dims= are')
+        if key != "norm" and not (value.isascii() and value.isdigit() and 0 < int(value) < 1 << 31):
+            raise UsageError(f'{place}: "{word}" must have a whole number of at least 1')
+        norm[key] = value if key == "norm" else int(value)
+    if norm["norm"] not in NORMS:
+        raise UsageError(f'{place}: the norm is "{norm["norm"]}" and must be {", ".join(NORMS)}')
+    if (norm["norm"] == "group") != ("groups" in norm) or channels % norm.get("groups", 1):
+        raise UsageError(f"{place}: groups= goes with group norm alone, and must be a divisor of the {channels} channels")
+    if "dims" in norm and (norm["norm"] not in ("layer", "rms") or norm["dims"] >= dimensions):
+        raise UsageError(f"{place}: dims= goes with layer and RMS norm alone, and must be fewer than the {dimensions} dimensions")
+    return norm
+
+
 def read_shapes(path):
-    """[(name, layout, sizes)], by the rules of clnorm bench."""
+    """[(name, layout, sizes, norm)], by the rules of clnorm bench; norm: {"norm": …, "groups": …, "dims": …}, what is there."""
     try:
         with open(path, encoding="utf-8") as stream:
             lines = [line.split("#")[0].split() for line in stream]
@@ -142,11 +162,11 @@ def read_shapes(path):
     for k, line in enumerate(lines, 1):
         if not line:
             continue
-        if len(line) != 3:
+        if len(line) < 3:
             raise UsageError(
-                f"{path}:{k}: a case of batch norm is three words, NAME LAYOUT NxC[xSPATIAL...]; this line has {len(line)}"
+                f"{path}:{k}: a case is at least three words, NAME LAYOUT NxC[xSPATIAL...]; this line has {len(line)}"
             )
-        name, layout, shape = line
+        name, layout, shape = line[:3]
         if layout not in LAYOUTS:
             raise UsageError(f'{path}:{k}: the layout is "{layout}" and must be nc, ncs or nsc')
         sizes = shape.split("x")
@@ -159,7 +179,7 @@ def read_shapes(path):
             )
         if math.prod(map(int, sizes)) > ELEMENTS_MAX:
             raise UsageError(f'{path}:{k}: the shape is "{shape}" and must have at most {ELEMENTS_MAX} elements')
-        cases.append((name, layout, tuple(map(int, sizes))))
+        cases.append((name, layout, tuple(map(int, sizes)), read_norm(line[3:], f"{path}:{k}", int(sizes[1]), len(sizes))))
     if not cases:
         raise UsageError(f"{path}: it has no case")
     return cases
@@ -304,7 +324,7 @@ def compare(options, environments, programs):
         return 1
     rows = []
     for i, case in enumerate(options.cases, 1):
-        name, layout, sizes = case
+        name, layout, sizes, norm = case
 
         text = f"[{i}/{len(options.cases)}] {name} {layout} {'x'.join(map(str, sizes))}"
 

@@ -24,12 +24,12 @@ def paired(numerators, denominators):
 
 def result_rows(case, measured, contenders):
     """A flat object for every device of clnorm and mode of a case, as the JSON has them."""
-    name, layout, sizes = case
+    name, layout, sizes, norm = case
     rows = []
     for m in measured:
         for ours in (c for c in contenders if c.kind == "clnorm"):
             own = m["times"].get(ours.name)
-            row = {"name": name, "layout": layout, "shape": list(sizes), "mode": m["mode"], "device": ours.device}
+            row = {"name": name, "layout": layout, "shape": list(sizes), "mode": m["mode"], "device": ours.device, **norm}
             if own:
                 limit = m["limits"][ours.device]
                 row.update(
@@ -71,12 +71,17 @@ def present_peers(rows):
     return [peer for peer in PEERS if any(peer in row["peers"] for row in rows)]
 
 
+def call(row):
+    """The mode, and of which norm if that is not batch norm."""
+    return row["mode"] if row["norm"] == "batch" else f"{row['norm']} {row['mode']}"
+
+
 def groups(rows):
-    """(mode, layout) and the rows of each that were timed."""
+    """(call, layout) and the rows of each that were timed."""
     found = {}
     for row in rows:
         if "ratio" in row:
-            found.setdefault((row["mode"], row["layout"]), []).append(row)
+            found.setdefault((call(row), row["layout"]), []).append(row)
     return found
 
 
@@ -105,7 +110,7 @@ def details(rows):
         cells = [
             shape,
             LAYOUTS[row["layout"]],
-            row["mode"],
+            call(row),
             ms(row["limit_ms"]),
             ms(row["clnorm_ms"]),
             f"{row['ratio']:.2f}",
@@ -122,7 +127,7 @@ def absences(rows, missing):
     where = {}
     for row in rows:
         for sentence in row["absent"] + [DISTURBED] * row["disturbed"]:
-            case = f"{row['name']} {row['layout']} {'x'.join(map(str, row['shape']))} {row['mode']}"
+            case = f"{row['name']} {row['layout']} {'x'.join(map(str, row['shape']))} {call(row)}"
             where.setdefault(sentence, dict.fromkeys([case]))[case] = None
     told = list(missing)
     for sentence, cases in where.items():

@@ -112,10 +112,18 @@ class Contender:
 # ---- the reference
 
 
-def make_inputs(sizes, seed):
-    """x, dy, weight, bias, running_mean, running_var in f32: about 0 with variance 1; running_var at least 0.5."""
+def weights_of(layout, sizes, norm):
+    """Values of weight and bias: of layer and RMS norm the last dimensions in the order of memory, else the channels."""
+    if norm["norm"] not in ("layer", "rms"):
+        return sizes[1]
+    whole = [sizes[0], *sizes[2:], sizes[1]] if layout == "nsc" else list(sizes)
+    return math.prod(whole[len(whole) - norm.get("dims", 1) :])
+
+
+def make_inputs(sizes, c, seed):
+    """x, dy, weight, bias, running_mean, running_var in f32: about 0 with variance 1; running_var at least 0.5. c: weights."""
     generator = np.random.default_rng(seed)
-    elements, c = math.prod(sizes), sizes[1]
+    elements = math.prod(sizes)
     inputs = [generator.standard_normal(count, np.float32) for count in (elements, elements, c, c, c, c)]
     inputs[5] = np.float32(0.5) + np.square(inputs[5])
     return inputs
@@ -132,7 +140,7 @@ def rows(flat, layout, sizes, channels):
 
 
 class Reference:
-    """What a case must give, in fp64 by the formulas of docs/math.md, for some channels, and how far off f32 may be.
+    """What a case of batch norm must give, in fp64 by the formulas of docs/math.md, for some channels, and how far off f32 may be.
 
     A peer may add up a channel's m values in any order, in chains too, whose rounding errors grow like a random walk:
     8u·(16 + √m) of the magnitude of the terms. That tells a wrong formula or layout; how accurate each is is not the
@@ -190,6 +198,114 @@ class Reference:
                     f"{expected[k, i]:.9g}, off by more than {tolerance[k, 0]:.3g}"
                 )
         return None
+
+
+class SamplesReference:
+    """The same of norms within a sample: layer, RMS, group and instance norm. Statistics groups are rows of a matrix; some
+    are checked in y and dx, and all weights in dweight and dbias."""
+
+    def __init__(self, layout, sizes, norm, inputs):
+        self.layout, self.sizes, self.norm = layout, sizes, norm
+        weights = weights_of(layout, sizes, norm)
+        x, dy = (self.matrix(flat) for flat in inputs[:2])
+        length, count = x.shape[1], x.shape[0]
+        weight, bias, running_mean, running_var = (v.astype(np.float64) for v in inputs[2:])
+        self.rows = np.unique(np.linspace(0, count - 1, min(count, max(2, CHECK_VALUES // length))).astype(int))
+        off, off_weights = (8 * U * (16 + math.sqrt(m)) for m in (length, x.size // weights))
+        self.weights = weights
+        sums = [np.zeros(weights) for _ in range(4)]
+        some = max(1, CHECK_VALUES // length)
+        for begin in range(0, count, some):
+            chosen = np.arange(begin, min(count, begin + some))
+            x_hat, _ = self.normalized(x[chosen])
+            g = dy[chosen].astype(np.float64)
+            for total, terms in zip(sums, (g, g * x_hat, np.abs(g), np.abs(g) * (np.abs(x_hat) + 1)), strict=True):
+                self.add(total, terms, chosen)
+        x_hat, rstd = self.normalized(x[self.rows])
+        w, b = self.spread(weight), self.spread(bias)
+        g = dy[self.rows] * w
+        mean_g, mean_gx = g.mean(axis=1, keepdims=True), (g * x_hat).mean(axis=1, keepdims=True)
+        if norm["norm"] == "rms":
+            mean_g = np.zeros_like(mean_g)
+        terms = np.abs(g) + np.abs(mean_g) + np.abs(x_hat * mean_gx)
+
+        def value(expected, magnitude):
+            return expected, off * magnitude.max(axis=1, keepdims=True)
+
+        self.expected = {
+            "train": [value(x_hat * w + b, np.abs(x_hat * w) + np.abs(b))],
+            "backward": [
+                value(rstd * (g - mean_g - x_hat * mean_gx), rstd * terms),
+                (sums[1][:, None], off_weights * sums[3][:, None]),
+                (sums[0][:, None], off_weights * sums[2][:, None]),
+            ],
+        }
+        if norm["norm"] == "instance":
+            frozen = (x[self.rows] - self.spread(running_mean)) / np.sqrt(self.spread(running_var) + EPS)
+            self.expected["infer"] = [value(frozen * w + b, np.abs(frozen * w) + np.abs(b))]
+
+    def matrix(self, flat):
+        """A tensor in memory order as [statistics group, value]; of group norm channel by channel."""
+        if self.norm["norm"] in ("layer", "rms"):
+            return flat.reshape(-1, weights_of(self.layout, self.sizes, self.norm))
+        n, c, spatial = self.sizes[0], self.sizes[1], math.prod(self.sizes[2:])
+        groups = self.norm.get("groups", c)
+        if self.layout == "ncs":
+            return flat.reshape(n * groups, c // groups * spatial)
+        return np.ascontiguousarray(flat.reshape(n, spatial, c).transpose(0, 2, 1)).reshape(n * groups, -1)
+
+    def channels(self, rows):
+        """Of each value of these rows, which weight is its own: [row, channel of the group], or None where weights run along."""
+        if self.norm["norm"] in ("layer", "rms"):
+            return None
+        groups = self.norm.get("groups", self.sizes[1])
+        each = self.sizes[1] // groups
+        return (rows[:, None] % groups) * each + np.arange(each)
+
+    def spread(self, values):
+        """The weights of the checked rows, value by value."""
+        channels = self.channels(self.rows)
+        if channels is None:
+            return values[None, :]
+        return np.repeat(values[channels], math.prod(self.sizes[2:]), axis=1)
+
+    def add(self, total, terms, rows):
+        channels = self.channels(rows)
+        if channels is None:
+            total += terms.sum(axis=0)
+        else:
+            np.add.at(total, channels, terms.reshape(*channels.shape, -1).sum(axis=2))
+
+    def normalized(self, x):
+        x = x.astype(np.float64)
+        if self.norm["norm"] != "rms":
+            x = x - x.mean(axis=1, keepdims=True)
+        rstd = 1 / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + EPS)
+        return x * rstd, rstd
+
+    def complaint(self, mode, outputs):
+        """As Reference.complaint."""
+        counts = [math.prod(self.sizes), *([self.weights] * 2 if mode == "backward" else [])]
+        names = ["dx", "dweight", "dbias"] if mode == "backward" else ["y"]
+        if outputs.size != sum(counts):
+            return f"{outputs.size} values came back and must be {sum(counts)}"
+        parts = np.split(outputs, np.cumsum(counts)[:-1])
+        for name, part, (expected, tolerance) in zip(names, parts, self.expected[mode], strict=True):
+            tensor = name in ("y", "dx")
+            got = self.matrix(part)[self.rows].astype(np.float64) if tensor else part[:, None].astype(np.float64)
+            good = np.abs(got - expected) <= tolerance  # false for a NaN
+            if not good.all():
+                k, i = np.unravel_index(np.argmin(good), good.shape)
+                place = f"group {self.rows[k]}" if tensor else f"weight {k}"
+                return (
+                    f"{name} of {place} is {got[k, i]:.9g} where the fp64 reference has {expected[k, i]:.9g}, off by more "
+                    f"than {tolerance[k, 0]:.3g}"
+                )
+        return None
+
+
+def reference_of(layout, sizes, norm, inputs):
+    return Reference(layout, sizes, inputs) if norm["norm"] == "batch" else SamplesReference(layout, sizes, norm, inputs)
 
 
 # ---- one case
@@ -266,14 +382,15 @@ def measure(contenders, case, options, tell):
     """One object a mode: "mode"; "times", "limits" and "ways" of take_turns; "others": how many processors others used,
     and "disturbed": was that much; "absent": {name: sentence}, and "failed": is any of these more than a case that a
     contender has no norm for."""
-    _, layout, sizes = case
+    _, layout, sizes, norm = case
     absent, broken = {}, False
     with tempfile.TemporaryDirectory(prefix="clnorm-compare-") as folder:
-        inputs = make_inputs(sizes, 1)
+        inputs = make_inputs(sizes, weights_of(layout, sizes, norm), 1)
         with open(os.path.join(folder, "inputs"), "wb") as stream:
             for values in inputs:
                 values.tofile(stream)
-        reference = Reference(layout, sizes, inputs)
+        reference = reference_of(layout, sizes, norm, inputs)
+        words = ",".join(f"{key}={value}" for key, value in norm.items())
         shape = "x".join(map(str, sizes))
         sets = 1 if options.warm else 0
         ready = []
@@ -281,7 +398,7 @@ def measure(contenders, case, options, tell):
             try:
                 if not contender.alive():
                     raise ContenderError(f"{contender.name} ended in an earlier case")
-                told = int(contender.ask(f"case {sets} {layout} {shape} {folder}"))
+                told = int(contender.ask(f"case {sets} {layout} {shape} {words} {folder}"))
                 sets = sets or told  # clnorm is the first, and knows the cache
                 ready.append(contender)
             except ContenderError as error:
@@ -289,6 +406,8 @@ def measure(contenders, case, options, tell):
                 broken = broken or not isinstance(error, NoSuchCase)
         result = []
         for mode in options.modes:
+            if mode not in reference.expected:
+                continue  # layer, RMS and group norm do in training what they do in inference
             missing, good, failed = dict(absent), [], broken
             for contender in ready:
                 try:

@@ -132,9 +132,10 @@ bool begin(void *context, const bench_shape *shape, float *inputs, std::size_t *
     std::unique_ptr<float, decltype(&std::free)> owner(inputs, &std::free);
     if (!*sets)
         *sets = 1;
-    if (shape->layout == CLNORM_NSC) {
+    if (shape->norm.norm != CLNORM_BATCH || shape->layout == CLNORM_NSC) {
         *sets = 0;
-        self->error = "it has no channels-last batch normalization";
+        self->error = shape->norm.norm == CLNORM_BATCH ? "it has no channels-last batch normalization"
+                                                       : "it has no other norm than batch normalization";
         return true;
     }
     return self->attempt(

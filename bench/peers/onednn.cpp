@@ -1,5 +1,5 @@
-// compare-onednn: oneDNN's batch normalization on the CPU as a contender of bench/compare.py. Primitives are made once a
-// case, memory objects once a set. oneDNN keeps no running statistics, so its training does that much less.
+// compare-onednn: oneDNN's batch and layer normalization on the CPU as a contender of bench/compare.py. Primitives are made
+// once a case, memory objects once a set. oneDNN keeps no running statistics, so its training does that much less.
 #include "worker.h"
 
 #include <dnnl.hpp>
@@ -21,9 +21,14 @@ using arguments = std::unordered_map<int, memory>;
 
 constexpr float eps = 1e-5f;
 
-// Channels-last is told by strides, for N, C, then spatial in both layouts.
+// Layer norm: rows of as many values as there are weights. Channels-last is told by strides, for N, C, then spatial in
+// both layouts.
 memory::desc tensor_desc(const bench_shape &shape)
 {
+    const memory::dim weights = bench_shape_weights(&shape);
+    if (shape.norm.norm == CLNORM_LAYER)
+        return memory::desc({bench_shape_elements(&shape) / weights, weights}, memory::data_type::f32,
+                            memory::format_tag::ab);
     memory::dims sizes(shape.size, shape.size + shape.dims), strides(shape.dims);
     memory::dim next = 1;
     if (shape.layout == CLNORM_NSC) {
@@ -45,19 +50,10 @@ class normalization
   public:
     normalization(const dnnl::engine &engine, const bench_shape &shape, const float *inputs, std::size_t sets)
         : stream_(engine), desc_(tensor_desc(shape)),
-          channel_desc_({shape.size[1]}, memory::data_type::f32, memory::format_tag::a)
+          channel_desc_({bench_shape_weights(&shape)}, memory::data_type::f32, memory::format_tag::a)
     {
-        using flag = dnnl::normalization_flags;
-        const auto affine = flag::use_scale | flag::use_shift;
-        dnnl::batch_normalization_forward::primitive_desc train(engine, dnnl::prop_kind::forward_training, desc_, desc_,
-                                                                eps, affine);
-        primitives_.emplace_back(dnnl::batch_normalization_forward(train));
-        primitives_.emplace_back(dnnl::batch_normalization_forward(
-            {engine, dnnl::prop_kind::forward_inference, desc_, desc_, eps, affine | flag::use_global_stats}));
-        primitives_.emplace_back(dnnl::batch_normalization_backward(
-            {engine, dnnl::prop_kind::backward, desc_, desc_, desc_, eps, affine, train}));
-
-        const std::size_t elements = bench_shape_elements(&shape), channels = shape.size[1];
+        const memory::desc statistics_desc = shape.norm.norm == CLNORM_LAYER ? make_layer(engine) : make_batch(engine);
+        const std::size_t elements = bench_shape_elements(&shape), channels = bench_shape_weights(&shape);
         const float *x = inputs, *dy = x + elements, *parameters = dy + elements;
         auto with = [&](const memory::desc &desc, const float *values) {
             memory m(desc, engine);
@@ -67,7 +63,7 @@ class normalization
         memory weight = with(channel_desc_, parameters), bias = with(channel_desc_, parameters + channels);
         memory running_mean = with(channel_desc_, parameters + 2 * channels);
         memory running_var = with(channel_desc_, parameters + 3 * channels);
-        memory mean(channel_desc_, engine), variance(channel_desc_, engine);
+        memory mean(statistics_desc, engine), variance(statistics_desc, engine);
         dweight_ = memory(channel_desc_, engine);
         dbias_ = memory(channel_desc_, engine);
         for (std::size_t i = 0; i < sets; i++) {
@@ -88,6 +84,7 @@ class normalization
                               {DNNL_ARG_DIFF_DST, dy_i},
                               {DNNL_ARG_DIFF_SRC, y_i},
                               {DNNL_ARG_SCALE, weight},
+                              {DNNL_ARG_SHIFT, bias},
                               {DNNL_ARG_MEAN, mean},
                               {DNNL_ARG_VARIANCE, variance},
                               {DNNL_ARG_DIFF_SCALE, dweight_},
@@ -114,6 +111,34 @@ class normalization
     }
 
   private:
+    using flag = dnnl::normalization_flags;
+
+    // -> of the statistics
+    memory::desc make_batch(const dnnl::engine &engine)
+    {
+        const auto affine = flag::use_scale | flag::use_shift;
+        dnnl::batch_normalization_forward::primitive_desc train(engine, dnnl::prop_kind::forward_training, desc_, desc_,
+                                                                eps, affine);
+        primitives_.emplace_back(dnnl::batch_normalization_forward(train));
+        primitives_.emplace_back(dnnl::batch_normalization_forward(
+            {engine, dnnl::prop_kind::forward_inference, desc_, desc_, eps, affine | flag::use_global_stats}));
+        primitives_.emplace_back(dnnl::batch_normalization_backward(
+            {engine, dnnl::prop_kind::backward, desc_, desc_, desc_, eps, affine, train}));
+        return channel_desc_;
+    }
+
+    memory::desc make_layer(const dnnl::engine &engine)
+    {
+        const auto affine = flag::use_scale | flag::use_shift;
+        dnnl::layer_normalization_forward::primitive_desc train(engine, dnnl::prop_kind::forward_training, desc_, desc_,
+                                                                eps, affine);
+        primitives_.emplace_back(dnnl::layer_normalization_forward(train));
+        primitives_.push_back(primitives_[0]); // there is no inference that differs
+        primitives_.emplace_back(dnnl::layer_normalization_backward(
+            {engine, dnnl::prop_kind::backward, desc_, desc_, desc_, eps, affine, train}));
+        return train.mean_desc();
+    }
+
     dnnl::stream stream_;
     memory::desc desc_, channel_desc_;
     memory dweight_, dbias_;
@@ -144,6 +169,11 @@ bool begin(void *context, const bench_shape *shape, float *inputs, std::size_t *
     std::unique_ptr<float, decltype(&std::free)> owner(inputs, &std::free);
     if (!*sets)
         *sets = 1;
+    if (shape->norm.norm != CLNORM_BATCH && shape->norm.norm != CLNORM_LAYER) {
+        *sets = 0;
+        self->error = "it has no other norms than batch and layer normalization";
+        return true;
+    }
     return self->attempt([&] { self->norm = std::make_unique<normalization>(self->engine, *shape, inputs, *sets); });
 }
 

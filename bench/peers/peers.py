@@ -1,6 +1,6 @@
 """peers.py numpy | torch: a peer in Python as a contender of bench/compare.py; worker.h has the protocol.
 
-Data and results are f32. NumPy runs the formulas as the tutorial writes them, with the temporaries that this makes.
+Data and results are f32. NumPy runs batch norm's formulas as the tutorial writes them, with the temporaries that this makes.
 PyTorch gets its outputs allocated beforehand where its interface takes them; backward has no such interface on the CPU,
 so its results go to memory that earlier results left behind (compare.py keeps the allocator from giving it back).
 """
@@ -22,13 +22,19 @@ LONG_SECONDS = 0.1  # a call that takes longer is its own sample, without one be
 IDLE_PROBE, IDLE_SHARE, IDLE_WAIT_MAX = 100e-6, 0.25, 0.1
 
 
+class NoSuchNorm(Exception):
+    """A sentence about a case that a peer has no normalization for."""
+
+
 class NumPy:
     """The tutorial's batch norm on (m, c) rows; channels-first is the same over other axes."""
 
     def __init__(self):
         self.label = f"NumPy {np.__version__}"
 
-    def begin(self, layout, sizes, inputs, sets):
+    def begin(self, layout, sizes, norm, inputs, sets):
+        if norm["norm"] != "batch":
+            raise NoSuchNorm("the tutorial has batch norm alone")
         memory = (
             (sizes[0], sizes[1], math.prod(sizes[2:])) if layout == "ncs" else (math.prod(sizes) // sizes[1], sizes[1])
         )
@@ -88,15 +94,29 @@ class PyTorch:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         self.label = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
 
-    def begin(self, layout, sizes, inputs, sets):
+    def begin(self, layout, sizes, norm, inputs, sets):
         torch = self.torch
         n, c, spatial = sizes[0], sizes[1], list(sizes[2:])
+        if norm["norm"] == "rms":
+            raise NoSuchNorm("it has no RMS norm with a bias")
+        if norm["norm"] == "instance" and layout == "nsc":
+            raise NoSuchNorm("it has no channels-last instance norm without a copy")
+        self.norm = norm["norm"]
+        self.groups = norm.get("groups")
+        if self.norm == "layer":
+            # The dimensions in the order of memory: the last ones are normalized.
+            whole = [n, *spatial, c] if layout == "nsc" else [n, c, *spatial]
+            self.normalized = whole[len(whole) - norm.get("dims", 1) :]
         # PyTorch knows channels-last tensors of 4 and 5 dimensions.
         if layout == "nsc" and len(spatial) == 1:
             spatial = [1, *spatial]
 
         def tensor(name):
             flat = torch.from_numpy(inputs[name]).clone()
+            if self.norm == "layer":
+                return flat.view(whole)
+            if self.norm == "instance":
+                return flat.view(1, n * c, *spatial)
             if layout == "nsc":
                 return flat.view(n, *spatial, c).movedim(-1, 1)
             return flat.view(n, c, *spatial)
@@ -108,11 +128,15 @@ class PyTorch:
         self.weight, self.bias, self.running_mean, self.running_var = (
             torch.from_numpy(inputs[name]).clone() for name in ("weight", "bias", "running_mean", "running_var")
         )
-        self.mean, self.rstd = torch.empty(c), torch.empty(c)
+        if self.norm == "layer":
+            self.weight, self.bias = self.weight.view(self.normalized), self.bias.view(self.normalized)
+            self.dweight, self.dbias = torch.empty(self.normalized), torch.empty(self.normalized)
+        self.sizes = n, c, math.prod(spatial)
+        self.mean, self.rstd = torch.empty(0), torch.empty(0)
         self.unused = (torch.empty(0), torch.empty(0))
         self.forward = torch.native_batch_norm
         self.gradients = torch.ops.aten.native_batch_norm_backward.default
-        self.channels_last = layout == "nsc"
+        self.channels_last = layout == "nsc" and self.norm != "layer"
         self.running = self.running_mean.clone(), self.running_var.clone()
 
     def reset(self):
@@ -120,6 +144,19 @@ class PyTorch:
         self.running_var.copy_(self.running[1])
 
     def train(self, i):
+        out = (self.y[i], self.mean, self.rstd)
+        if self.norm == "layer":
+            self.torch.ops.aten.native_layer_norm.out(
+                self.x[i], self.normalized, self.weight, self.bias, EPS, out0=out[0], out1=out[1], out2=out[2]
+            )
+            return {"y": self.y[i]}
+        if self.norm == "group":
+            self.torch.ops.aten.native_group_norm.out(
+                self.x[i], self.weight, self.bias, *self.sizes, self.groups, EPS, out0=out[0], out1=out[1], out2=out[2]
+            )
+            return {"y": self.y[i]}
+        if self.norm == "instance":
+            return self.train_instance(i, out)
         self.forward(
             self.x[i],
             self.weight,
@@ -133,7 +170,21 @@ class PyTorch:
         )
         return {"y": self.y[i]}
 
+    def train_instance(self, i, out):
+        """As torch.nn.functional.instance_norm does it: batch norm of one sample of n·c channels."""
+        n, c, _ = self.sizes
+        repeated = [v.repeat(n) for v in (self.weight, self.bias, self.running_mean, self.running_var)]
+        self.forward(self.x[i], *repeated, True, MOMENTUM, EPS, out=out)
+        self.running_mean.copy_(repeated[2].view(n, c).mean(0))
+        self.running_var.copy_(repeated[3].view(n, c).mean(0))
+        return {"y": self.y[i]}
+
     def infer(self, i):
+        if self.norm == "instance":
+            n = self.sizes[0]
+            repeated = [v.repeat(n) for v in (self.weight, self.bias, self.running_mean, self.running_var)]
+            self.forward(self.x[i], *repeated, False, MOMENTUM, EPS, out=(self.y[i], *self.unused))
+            return {"y": self.y[i]}
         self.forward(
             self.x[i],
             self.weight,
@@ -148,6 +199,24 @@ class PyTorch:
         return {"y": self.y[i]}
 
     def backward(self, i):
+        if self.norm == "layer":
+            self.torch.ops.aten.native_layer_norm_backward.out(
+                self.dy[i], self.x[i], self.normalized, self.mean, self.rstd, self.weight, self.bias, (True, True, True),
+                out0=self.y[i], out1=self.dweight, out2=self.dbias,
+            )
+            return {"dx": self.y[i], "dweight": self.dweight, "dbias": self.dbias}
+        if self.norm == "group":
+            self.dx[i], dweight, dbias = self.torch.ops.aten.native_group_norm_backward(
+                self.dy[i], self.x[i], self.mean, self.rstd, self.weight, *self.sizes, self.groups, (True, True, True)
+            )
+            return {"dx": self.dx[i], "dweight": dweight, "dbias": dbias}
+        if self.norm == "instance":
+            n, c, _ = self.sizes
+            weight = self.weight.repeat(n)
+            self.dx[i], dweight, dbias = self.gradients(
+                self.dy[i], self.x[i], weight, None, None, self.mean, self.rstd, True, EPS, (True, True, True)
+            )
+            return {"dx": self.dx[i], "dweight": dweight.view(n, c).sum(0), "dbias": dbias.view(n, c).sum(0)}
         self.dx[i], dweight, dbias = self.gradients(
             self.dy[i],
             self.x[i],
@@ -178,15 +247,25 @@ def wait_idle():
             return
 
 
+def weights_of(layout, sizes, norm):
+    """Values of weight and bias."""
+    if norm["norm"] not in ("layer", "rms"):
+        return sizes[1]
+    whole = [sizes[0], *sizes[2:], sizes[1]] if layout == "nsc" else sizes
+    return math.prod(whole[len(whole) - norm.get("dims", 1) :])
+
+
 class Worker:
     def __init__(self, peer):
         self.peer = peer
         self.folder = None
         self.calls = {}
 
-    def case(self, sets, layout, shape, folder):
+    def case(self, sets, layout, shape, norm, folder):
         sizes = [int(size) for size in shape.split("x")]
-        elements, c = math.prod(sizes), sizes[1]
+        words = dict(word.split("=", 1) for word in norm.split(","))
+        norm = {key: value if key == "norm" else int(value) for key, value in words.items()}
+        elements, c = math.prod(sizes), weights_of(layout, sizes, norm)
         data = np.fromfile(os.path.join(folder, "inputs"), np.float32)
         ends = np.cumsum([elements, elements, c, c, c, c])
         names = ("x", "dy", "weight", "bias", "running_mean", "running_var")
@@ -194,7 +273,7 @@ class Worker:
             raise ValueError(f"{folder}/inputs has {data.size} values and must have {ends[-1]}")
         self.folder, self.calls, self.next = folder, {}, 0
         self.sets = max(1, int(sets))
-        self.peer.begin(layout, sizes, dict(zip(names, np.split(data, ends[:-1]), strict=True)), self.sets)
+        self.peer.begin(layout, sizes, norm, dict(zip(names, np.split(data, ends[:-1]), strict=True)), self.sets)
         gc.collect()
         return f"{self.sets}"
 
@@ -229,8 +308,8 @@ class Worker:
 
     def answer(self, line):
         command, _, rest = line.partition(" ")
-        if command == "case" and rest.count(" ") >= 3:
-            return self.case(*rest.split(" ", 3))
+        if command == "case" and rest.count(" ") >= 4:
+            return self.case(*rest.split(" ", 4))
         if command in ("check", "time") and rest in ("train", "infer", "backward") and self.folder:
             return getattr(self, command)(rest)
         raise ValueError("the line is not a command of worker.h, or comes before a case")
@@ -250,6 +329,8 @@ def main():
     for line in sys.stdin:
         try:
             reply = f"ok {worker.answer(line.rstrip())}".rstrip()
+        except NoSuchNorm as error:
+            reply = f"none {error}"
         except Exception as error:  # whatever a peer raises is told to compare.py, which tells the user
             reply = "error " + " ".join(f"{type(error).__name__}: {error}".split())
         wait_idle()

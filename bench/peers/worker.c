@@ -91,14 +91,16 @@ static void end_case(struct worker *w)
 static bool begin_case(struct worker *w, const char *arguments)
 {
     size_t sets;
-    char layout[8], shape[128], text[160], error[512];
+    char layout[8], shape[128], norm[64], text[256], error[512];
     int folder = 0;
     end_case(w);
-    if (sscanf(arguments, "%zu %7s %127s %n", &sets, layout, shape, &folder) != 3 || !folder ||
+    if (sscanf(arguments, "%zu %7s %127s %63s %n", &sets, layout, shape, norm, &folder) != 4 || !folder ||
         strlen(arguments + folder) >= FOLDER_MAX)
-        return fail("case takes SETS LAYOUT SHAPE FOLDER");
+        return fail("case takes SETS LAYOUT SHAPE NORM FOLDER");
     snprintf(w->folder, sizeof w->folder, "%s", arguments + folder);
-    snprintf(text, sizeof text, "case %s %s", layout, shape);
+    for (char *comma = strchr(norm, ','); comma; comma = strchr(comma, ','))
+        *comma = ' ';
+    snprintf(text, sizeof text, "case %s %s %s", layout, shape, norm);
     if (!bench_shapes_parse(&w->shapes, "case", text, error))
         return fail(error);
     float *inputs = read_inputs(w);
@@ -132,8 +134,9 @@ static bool finish_contender(void *context)
 
 static bool check(struct worker *w)
 {
-    size_t elements = (size_t)bench_shape_elements(w->shapes.list), channels = (size_t)w->shapes.list->size[1];
-    size_t count = w->mode == BENCH_BACKWARD ? elements + 2 * channels : elements;
+    size_t elements = (size_t)bench_shape_elements(w->shapes.list),
+           weights = (size_t)bench_shape_weights(w->shapes.list);
+    size_t count = w->mode == BENCH_BACKWARD ? elements + 2 * weights : elements;
     const struct worker_contender *c = w->contender;
     if ((c->reset && !c->reset(c->context)) || (w->mode == BENCH_BACKWARD && !c->call(c->context, BENCH_TRAIN, 0)) ||
         !c->call(c->context, w->mode, 0) || !finish_contender(w))

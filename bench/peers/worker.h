@@ -2,14 +2,16 @@
  * line on standard output to every line on standard input. peers.py has the same for contenders in Python.
  *
  *     (at the start)                   ready LABEL
- *     case SETS LAYOUT SHAPE FOLDER    ok SETS           inputs from FOLDER/inputs; SETS 0: as many as keep calls cold
+ *     case SETS LAYOUT SHAPE NORM FOLDER
+ *                                      ok SETS           inputs from FOLDER/inputs; SETS 0: as many as keep calls cold;
+ *                                                        NORM: words of a file of shapes, as norm=group,groups=32
  *                                      none SENTENCE     the contender has no such normalization
  *     check MODE                       ok                one call on set 0; its outputs into FOLDER/outputs
  *     time MODE                        ok SECONDS…       the samples of a turn: seconds of a call
  *     limit MODE                       ok SECONDS NAME   one turn of the machine's limit
  *     anything that fails              error SENTENCE
  *
- * FOLDER/inputs: f32 x, dy, weight, bias, running_mean, running_var. FOLDER/outputs: train and infer y; backward dx,
+ * FOLDER/inputs: f32 x, dy, and of as many values as the norm has weights weight, bias, running_mean, running_var. FOLDER/outputs: train and infer y; backward dx,
  * dweight, dbias. Tensors in the memory order of LAYOUT. */
 #ifndef CLNORM_BENCH_WORKER_H
 #define CLNORM_BENCH_WORKER_H

@@ -24,13 +24,14 @@ import compare_run
 import peers
 
 BUILD = os.environ["CLNORM_COMPARE_BUILD"]
+BATCH = {"norm": "batch"}
 CASES = [
-    ("plain", "nc", (37, 19)),
-    ("first", "ncs", (5, 3, 7, 11)),
-    ("last", "nsc", (2, 6, 3, 5, 7)),
-    ("one", "nc", (1, 4)),
+    ("plain", "nc", (37, 19), BATCH),
+    ("first", "ncs", (5, 3, 7, 11), BATCH),
+    ("last", "nsc", (2, 6, 3, 5, 7), BATCH),
+    ("one", "nc", (1, 4), BATCH),
 ]
-SHAPES = "".join(f"{name} {layout} {'x'.join(map(str, sizes))} # a comment\n" for name, layout, sizes in CASES)
+SHAPES = "".join(f"{name} {layout} {'x'.join(map(str, sizes))} # a comment\n" for name, layout, sizes, _ in CASES)
 
 
 class Test(unittest.TestCase):
@@ -78,7 +79,7 @@ class Usage(Test):
             (["--shapes", good, "--page", page], "it has no lines <!-- compare.py good: begin -->"),
         ]
         for text, message in [
-            ("a nc\n", "bad.txt:1: a case of batch norm is three words, NAME LAYOUT NxC[xSPATIAL...]; this line has 2"),
+            ("a nc\n", "bad.txt:1: a case is at least three words, NAME LAYOUT NxC[xSPATIAL...]; this line has 2"),
             ("# one\na cn 3x4\n", 'bad.txt:2: the layout is "cn"'),
             ("a nc 3x4x5\n", "bad.txt:1: the shape is"),
             ("a ncs 3x4\n", "must be 3 to 5 whole numbers"),
@@ -89,6 +90,13 @@ class Usage(Test):
             ("a nc 40000x40000\n", "at most 1073741824 elements"),
             (f"a nc 3x{'9' * 5000}\n", "must be 2 whole numbers"),
             ("# nothing\n", "bad.txt: it has no case"),
+            ("a nc 3x4 norm=rows\n", 'bad.txt:1: the norm is "rows" and must be batch, layer, group, instance, rms'),
+            ("a nc 3x4 batch=2\n", 'bad.txt:1: "batch=2" is no word that is compared'),
+            ("a nc 3x4 norm=group\n", "bad.txt:1: groups= goes with group norm alone"),
+            ("a nc 3x4 norm=group groups=3\n", "must be a divisor of the 4 channels"),
+            ("a nc 3x4 norm=group groups=0\n", '"groups=0" must have a whole number of at least 1'),
+            ("a nc 3x4 dims=1\n", "bad.txt:1: dims= goes with layer and RMS norm alone"),
+            ("a nc 3x4 norm=layer dims=2\n", "must be fewer than the 2 dimensions"),
         ]:
             name = os.path.join(self.folder, f"{len(cases)}", "bad.txt")
             os.mkdir(os.path.dirname(name))
@@ -113,13 +121,13 @@ class Usage(Test):
             self.assertEqual(compare.read_options(["--shapes", path, *more]).label, label)
 
     def test_the_shapes_that_come_along_are_read(self):
-        """Those of batch norm; the others are refused."""
+        norms = set()
         for path in (BENCH / "shapes").glob("*.txt"):
             with self.subTest(path=path.name):
-                if path.stem in ("transformers", "unet", "style", "sequences"):
-                    self.assertRaisesRegex(compare.UsageError, "of batch norm", compare.read_shapes, path)
-                else:
-                    self.assertGreater(len(compare.read_shapes(path)), 0)
+                cases = compare.read_shapes(path)
+                self.assertGreater(len(cases), 0)
+                norms.update(norm["norm"] for *_, norm in cases)
+        self.assertEqual(norms, set(compare.NORMS))
 
 
 class Report(Test):
@@ -133,7 +141,7 @@ class Report(Test):
         clnorm = argparse.Namespace(kind="clnorm", name="clnorm@cpu", device="cpu")
         peer = argparse.Namespace(kind="onednn", name="onednn", device=None)
         rows = []
-        for k, case in enumerate(CASES[:2] + [("second", "ncs", (8, 3, 7, 11))]):
+        for k, case in enumerate(CASES[:2] + [("second", "ncs", (8, 3, 7, 11), BATCH)]):
             # The machine is twice as slow in the second round; ratios do not see it.
             own, limit = [2e-3 + k * 1e-3, 2 * (2e-3 + k * 1e-3), 2e-3 + k * 1e-3], [1e-3, 2e-3, 1e-3]
             measured = {
@@ -164,6 +172,9 @@ class Report(Test):
         self.assertIn(
             "| 5×3×7×11 | channels-first | train | 1.00 | 3.00 | 3.00 | 9.00 (×2.00) |", compare_report.details(rows)
         )
+        rows[0]["norm"] = "layer"
+        self.assertIn("| layer train | (n, c) | 2.00 (2.00) | 3.00 (3.00) |", compare_report.summary(rows))
+        rows[0]["norm"] = "batch"
         self.assertEqual(
             compare_report.absences(rows, ["NumPy is missing."]),
             [
@@ -199,16 +210,16 @@ class Check(Test):
     def outputs(self, layout, sizes, inputs, mode):
         peer = peers.NumPy()
         names = ("x", "dy", "weight", "bias", "running_mean", "running_var")
-        peer.begin(layout, sizes, dict(zip(names, inputs, strict=True)), 1)
+        peer.begin(layout, sizes, BATCH, dict(zip(names, inputs, strict=True)), 1)
         if mode == "backward":
             peer.train(0)
         return np.concatenate([peer.flat(value) for value in getattr(peer, mode)(0).values()])
 
     def test_every_output(self):
-        for _, layout, sizes in CASES:
+        for _, layout, sizes, norm in CASES:
             elements, c = math.prod(sizes), sizes[1]
-            inputs = compare_run.make_inputs(sizes, 1)
-            reference = compare_run.Reference(layout, sizes, inputs)
+            inputs = compare_run.make_inputs(sizes, c, 1)
+            reference = compare_run.reference_of(layout, sizes, norm, inputs)
             for mode in compare_run.MODES:
                 good = self.outputs(layout, sizes, inputs, mode)
                 self.assertIsNone(reference.complaint(mode, good), (layout, sizes, mode))
@@ -226,8 +237,47 @@ class Check(Test):
                 self.assertIn("must be", reference.complaint(mode, good[:-1]))
 
     def test_large_tensors_are_checked_in_part(self):
-        reference = compare_run.Reference("ncs", (4, 5, 1 << 20), compare_run.make_inputs((4, 5, 1 << 20), 1))
+        inputs = compare_run.make_inputs((4, 5, 1 << 20), 5, 1)
+        reference = compare_run.Reference("ncs", (4, 5, 1 << 20), inputs)
         self.assertEqual(list(reference.channels), [0, 4])
+        reference = compare_run.SamplesReference("ncs", (4, 5, 1 << 20), {"norm": "instance"}, inputs)
+        self.assertEqual(list(reference.rows), [0, 6, 12, 19])
+
+    def test_norms_within_samples(self):
+        """clnorm agrees with the reference of every norm, which sees one wrong value in every output."""
+        contender = compare_run.Contender("clnorm", [os.path.join(BUILD, "bench/peers/compare-clnorm"), "cpu"], "cpu")
+        self.addCleanup(contender.close)
+        for norm in (
+            {"norm": "layer"},
+            {"norm": "layer", "dims": 2},
+            {"norm": "rms"},
+            {"norm": "group", "groups": 3},
+            {"norm": "instance"},
+        ):
+            for layout, sizes in (("ncs", (4, 12, 5, 7)), ("nsc", (4, 12, 5, 7))):
+                weights = compare_run.weights_of(layout, sizes, norm)
+                inputs = compare_run.make_inputs(sizes, weights, 1)
+                with open(os.path.join(self.folder, "inputs"), "wb") as stream:
+                    for values in inputs:
+                        values.tofile(stream)
+                words = ",".join(f"{key}={value}" for key, value in norm.items())
+                contender.ask(f"case 1 {layout} {'x'.join(map(str, sizes))} {words} {self.folder}")
+                reference = compare_run.reference_of(layout, sizes, norm, inputs)
+                self.assertEqual("infer" in reference.expected, norm["norm"] == "instance")
+                for mode in reference.expected:
+                    contender.ask(f"check {mode}")
+                    good = np.fromfile(os.path.join(self.folder, "outputs"), np.float32)
+                    self.assertIsNone(reference.complaint(mode, good), (norm, layout, mode))
+                    elements = math.prod(sizes)
+                    places = {"y": elements - 1}
+                    if mode == "backward":
+                        places = {"dx": 3, "dweight": elements + weights - 1, "dbias": elements + weights}
+                    for name, place in places.items():
+                        bad = good.copy()
+                        bad[place] += 0.01 * (1 + abs(good[place]))
+                        with self.subTest(norm=norm, layout=layout, mode=mode, name=name):
+                            self.assertRegex(str(reference.complaint(mode, bad)), f"^{name} of (group|weight) ")
+                    self.assertIn("must be", reference.complaint(mode, good[:-1]))
 
 
 class Turn:
@@ -342,7 +392,7 @@ class Run(Test):
         self.assertEqual(run.returncode, 0, run.stderr)
         with open(os.path.join(out, "comparison.json"), encoding="utf-8") as stream:
             result = json.load(stream)
-        want = [(name, layout, list(sizes), mode) for name, layout, sizes in CASES for mode in compare_run.MODES]
+        want = [(name, layout, list(sizes), mode) for name, layout, sizes, _ in CASES for mode in compare_run.MODES]
         rows = result["rows"]
         self.assertEqual([(r["name"], r["layout"], r["shape"], r["mode"]) for r in rows], want)
         for row in rows:
@@ -400,7 +450,7 @@ class Run(Test):
         wrong = compare_run.Contender("numpy", [sys.executable, script])
         self.addCleanup(wrong.close)
         train, infer, backward = compare_run.measure(
-            [clnorm, wrong], ("a", "ncs", (4, 3, 5)), options, lambda mode: None
+            [clnorm, wrong], ("a", "ncs", (4, 3, 5), BATCH), options, lambda mode: None
         )
         self.assertRegex(
             train["absent"]["numpy"], "^numpy is wrong: y of channel 0 is .* where the fp64 reference has "
@@ -420,7 +470,7 @@ class Run(Test):
         for command in programs:
             contender = compare_run.Contender("x", command)
             self.addCleanup(contender.close)
-            for line in ("time train", "nonsense", "", "case 1 nc", f"case 1 nc 3x4 {self.folder}/none"):
+            for line in ("time train", "nonsense", "", "case 1 nc", f"case 1 nc 3x4 norm=batch {self.folder}/none"):
                 with self.subTest(command=command[0], line=line), self.assertRaises(compare_run.ContenderError):
                     contender.ask(line)
             self.assertTrue(contender.alive())

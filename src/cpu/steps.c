@@ -399,7 +399,7 @@ void cln_cpu_step(const struct cln_share *s, enum cln_step step)
     case CLN_STEP_DOUBLE_FINISH:
     case CLN_STEP_DOUBLE_WEIGHTS:
     case CLN_STEP_DOUBLE_APPLY: /* src/cpu/run_double.c */
-    case CLN_STEP_MASK: /* src/cpu/mask.c */
+    case CLN_STEP_MASK:         /* src/cpu/mask.c */
     case CLN_STEP_WEIGHTS:
     case CLN_STEP_WEIGHTS_FINISH: /* not of batch norm */
     case CLN_STEP_STATISTICS:
