@@ -2,6 +2,7 @@
 #ifndef CLNORM_SRC_BACKEND_OP_H
 #define CLNORM_SRC_BACKEND_OP_H
 
+#include "base/mask.h"
 #include "view/view.h"
 
 #include <float.h>
@@ -140,13 +141,6 @@ static inline size_t cln_role_bytes(const struct cln_op *op, enum cln_role role)
     default:
         return sizeof(float);
     }
-}
-
-/* A mask has bit i % 32 of word i / 32 set where element i of y is above 0; bits behind the last element are 0. */
-enum { CLN_MASK_BITS = 32 };
-static inline uint64_t cln_mask_words(uint64_t elements)
-{
-    return elements / CLN_MASK_BITS + (elements % CLN_MASK_BITS != 0);
 }
 
 /* Whether a weight counts as 0 in a backward from y: as all devices see it, whether they have denormal numbers or not. */

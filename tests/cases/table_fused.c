@@ -214,7 +214,7 @@ static void add_masks_of(clnorm_norm norm, const struct form *form)
             c.n -= turns % 5 == 3;
             if (modes[i] == CASE_BACKWARD && turns % 2 && !c.in_place)
                 c.accumulate = CLNORM_ADD_DX | (form->residual ? CLNORM_ADD_DZ : 0u);
-            add(c);
+            table_add(c, turns++, 29);
         }
     }
 }

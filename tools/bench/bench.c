@@ -63,7 +63,7 @@ static int read_options(struct run *run, int argc, const char **argv)
          NULL},
         {"from-y", 0, POPT_ARG_NONE, &o->from_y, 0, "backward has y in place of x; with --mode backward alone", NULL},
         {"mask", 0, POPT_ARG_NONE, &o->mask, 0,
-         "forward writes a mask of a bit an element, and backward goes by it; with --act relu and leaky", NULL},
+         "forward writes a mask, and backward goes by it; with --act relu and leaky", NULL},
         {"lengths", 0, POPT_ARG_NONE, &o->lengths, 0,
          "samples have lengths, from all positions down to half of them; of shapes NxCxT", NULL},
         {"mode", 0, POPT_ARG_STRING, &o->mode, 0, "only train, infer or backward (all three if not given)", "M"},

@@ -1,5 +1,4 @@
 /* Tensors of any type element by element, a vector at a time. */
-#include "backend/op.h"
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/typed.h"
