@@ -5,6 +5,8 @@
 #ifndef CLNORM_SRC_CPU_KERNELS_H
 #define CLNORM_SRC_CPU_KERNELS_H
 
+#include "base/mask.h"
+
 #include <clnorm/clnorm.h>
 
 #include <stddef.h>
@@ -142,7 +144,7 @@ struct cln_element_kernels {
     /* to = dy·act′(t + z), or, without a t, by the sign of y. `to` may be t */
     void (*differentiate)(const float *t, const void *z, const void *y, const void *dy, float *to,
                           const struct cln_fusion *f, size_t n);
-    /* Bits from the first of `mask` on: whether y > 0 (backend/op.h). Reads y, writes a bit an element */
+    /* Bits from the first of `mask` on: whether y > 0 (base/mask.h). Reads y, writes a bit an element */
     void (*mask)(const void *y, clnorm_dtype type, uint32_t *mask, size_t n);
     /* As differentiate, by the bits from the first-th on: those of dy */
     void (*differentiate_by_mask)(const uint32_t *mask, uint64_t first, const void *dy, float *to,
@@ -204,6 +206,28 @@ static inline void cln_moments_add(struct cln_moments *total, const struct cln_m
     total->m2 += part->m2 + delta * delta * (total->count * share);
     total->mean += delta * share;
     total->count = count;
+}
+
+/* Many parts of a group, added up about the mean of the first without a division each. Parts of the same mean leave it as it is. */
+struct cln_parts {
+    double count, pivot;
+    double s, q; /* Σ count·(mean − pivot) and Σ count·(mean − pivot)² of the parts */
+    double m2;   /* Σ of theirs */
+};
+
+static inline void cln_parts_add(struct cln_parts *t, double count, double mean, double m2)
+{
+    double d = mean - t->pivot;
+    t->count += count;
+    t->s += count * d;
+    t->q += count * d * d;
+    t->m2 += m2;
+}
+
+static inline struct cln_moments cln_parts_total(const struct cln_parts *t)
+{
+    double offset = t->s / t->count, between = t->q - t->s * offset;
+    return (struct cln_moments){t->count, t->pivot + offset, t->m2 + (between < 0.0 ? 0.0 : between)};
 }
 
 /* The part that `count` values with Σ(x − pivot) = s and Σ(x − pivot)² = q make. */

@@ -127,14 +127,20 @@ static void tile_moments(const struct cln_samples_call *call, const struct tile 
             of[j] = (struct cln_moments){(double)run, mean[j], m2[j]};
         return;
     }
-    memset(of, 0, t->count * sizeof *of);
+    struct cln_parts group = {0}; /* its channels, which may be of several patches */
+    uint64_t left = 0, j = 0;     /* so many are still to come; groups that are done */
     for (uint64_t channel = first, end = first + t->count * g->merged; channel < end;) {
         struct cln_patch p = patch_of(call, t, channel);
         cln_stage_statistics(&call->stage, call->kernels, cln_patch_offset(call, &p), cln_patch_band(call, &p), mean,
                              m2);
-        for (uint64_t j = 0; j < p.count; j++) {
-            struct cln_moments part = {(double)g->positions, mean[j], m2[j]};
-            cln_moments_add(&of[(channel + j) / g->merged - t->group], &part);
+        for (uint64_t i = 0; i < p.count; i++) {
+            if (left == 0) {
+                group = (struct cln_parts){.pivot = mean[i]};
+                left = g->merged;
+            }
+            cln_parts_add(&group, (double)g->positions, mean[i], m2[i]);
+            if (--left == 0)
+                of[j++] = cln_parts_total(&group);
         }
         channel += p.count;
     }
@@ -178,15 +184,18 @@ static void add_dots(const struct cln_samples_call *call, const struct tile *t, 
     struct cln_patch_scalars scalars;
     struct cln_scalars k = cln_patch_fold(call, p, of, t->group, &scalars);
     cln_stage_dots(&call->stage, call->kernels, cln_patch_offset(call, p), cln_patch_band(call, p), &k, dy, dyd);
-    for (uint64_t j = 0; j < p->count; j++) {
-        uint64_t channel = p->channel + j, group = channel / call->grid.merged - t->group;
-        double w = weight ? weight[channel] : 1.0;
-        sums[group][0] += w * dy[j];
-        sums[group][1] += w * dyd[j];
-        if (t->sums[0])
-            t->sums[0][channel] += of[group].rstd * dyd[j];
-        if (t->sums[1])
-            t->sums[1][channel] += dy[j];
+    uint64_t merged = call->grid.merged, group = p->channel / merged - t->group;
+    for (uint64_t j = 0, end; j < p->count; group++) {
+        for (end = least(p->count, (t->group + group + 1) * merged - p->channel); j < end; j++) {
+            uint64_t channel = p->channel + j;
+            double w = weight ? weight[channel] : 1.0;
+            sums[group][0] += w * dy[j];
+            sums[group][1] += w * dyd[j];
+            if (t->sums[0])
+                t->sums[0][channel] += of[group].rstd * dyd[j];
+            if (t->sums[1])
+                t->sums[1][channel] += dy[j];
+        }
     }
 }
 

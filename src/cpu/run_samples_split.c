@@ -55,28 +55,29 @@ static void read_task(void *context, size_t i)
 static struct cln_statistic merge_parts(const struct cln_samples_call *call, uint64_t statistic)
 {
     const struct cln_samples_grid *g = &call->grid;
-    struct cln_moments total = {0};
-    for (uint64_t group = statistic * g->merged; group < (statistic + 1) * g->merged; group++) {
-        for (uint64_t k = 0; k < g->parts; k++) {
-            struct cln_moments part = {(double)least(g->part, g->positions - k * g->part), part_sums(call, k, 0)[group],
-                                       part_sums(call, k, 1)[group]};
-            cln_moments_add(&total, &part);
-        }
+    uint64_t first = statistic * g->merged;
+    struct cln_parts parts = {.pivot = part_sums(call, 0, 0)[first]};
+    for (uint64_t k = 0; k < g->parts; k++) {
+        const double *mean = part_sums(call, k, 0), *m2 = part_sums(call, k, 1);
+        double count = (double)least(g->part, g->positions - k * g->part);
+        for (uint64_t group = first; group < first + g->merged; group++)
+            cln_parts_add(&parts, count, mean[group], m2[group]);
     }
+    struct cln_moments total = cln_parts_total(&parts);
     return cln_statistic_keep(call->op, statistic, &total);
 }
 
-/* The sums of a group over its parts, into those of the first. */
-static void sum_parts(const struct cln_samples_call *call, uint64_t group, double *dy, double *dyd)
+/* The sums of every group over its parts, into those of the first. */
+static void sum_parts(const struct cln_samples_call *call)
 {
     for (int plane = 0; plane < CLN_SAMPLES_SUMS; plane++) {
-        double sum = 0.0;
-        for (uint64_t k = 0; k < call->grid.parts; k++)
-            sum += part_sums(call, k, plane)[group];
-        part_sums(call, 0, plane)[group] = sum;
+        double *total = part_sums(call, 0, plane);
+        for (uint64_t k = 1; k < call->grid.parts; k++) {
+            const double *part = part_sums(call, k, plane);
+            for (uint64_t group = 0; group < call->op->view.groups; group++)
+                total[group] += part[group];
+        }
     }
-    *dy = part_sums(call, 0, 0)[group];
-    *dyd = part_sums(call, 0, 1)[group];
 }
 
 static void merge_groups(const struct cln_samples_call *call)
@@ -85,15 +86,17 @@ static void merge_groups(const struct cln_samples_call *call)
     const struct cln_samples_grid *g = &call->grid;
     const float *weight = floats(op, CLN_WEIGHT);
     struct cln_group_scalars *of = split_scalars(call);
+    const double *dy = part_sums(call, 0, 0), *dyd = part_sums(call, 0, 1);
+    if (call->backward)
+        sum_parts(call);
     for (uint64_t i = 0; i < g->samples * g->groups; i++) {
         struct cln_statistic s = call->backward ? cln_statistic_of(op, i) : merge_parts(call, i);
         double sum_g = 0.0, sum_gd = 0.0;
         of[i] = cln_group_scalars_of(&s);
         for (uint64_t group = i * g->merged; call->backward && group < (i + 1) * g->merged; group++) {
-            double dy, dyd, w = weight ? weight[group % g->channels] : 1.0;
-            sum_parts(call, group, &dy, &dyd);
-            sum_g += w * dy;
-            sum_gd += w * dyd;
+            double w = weight ? weight[group - i / g->groups * g->channels] : 1.0;
+            sum_g += w * dy[group];
+            sum_gd += w * dyd[group];
         }
         struct cln_slope slope =
             cln_statistic_slope(op, &s, (double)cln_view_statistics_count(&op->view), sum_g, sum_gd);
@@ -110,11 +113,12 @@ static void finish_split_channels(const struct cln_samples_call *call)
 {
     const struct cln_samples_grid *g = &call->grid;
     for (uint64_t channel = 0; channel < g->channels; channel++) {
+        const struct cln_group_scalars *of = split_scalars(call) + channel / g->merged;
         double first = 0.0, second = 0.0;
         for (uint64_t s = 0; s < g->samples; s++) {
             uint64_t group = s * g->channels + channel;
             double a = part_sums(call, 0, 0)[group], b = part_sums(call, 0, 1)[group];
-            first += call->backward ? split_scalars(call)[group / g->merged].rstd * b : a;
+            first += call->backward ? of[s * g->groups].rstd * b : a;
             second += call->backward ? a : b;
         }
         cln_samples_put(call, channel, first, second);

@@ -1,5 +1,7 @@
 #include "cpu/samples_patch.h"
 
+#include "base/integers.h"
+
 static float *floats(const struct cln_op *op, enum cln_role role)
 {
     return op->role[role].handle;
@@ -25,17 +27,20 @@ struct cln_scalars cln_patch_fold(const struct cln_samples_call *call, const str
                                   const struct cln_group_scalars *of, uint64_t first, struct cln_patch_scalars *t)
 {
     const float *weight = floats(call->op, CLN_WEIGHT), *bias = floats(call->op, CLN_BIAS);
-    for (uint64_t j = 0; j < p->count; j++) {
-        uint64_t channel = p->channel + j;
-        const struct cln_group_scalars *s = &of[channel / call->grid.merged - first];
-        t->m[j] = s->m;
-        t->c[j] = s->c;
-        t->a[j] = s->rstd * (weight ? weight[channel] : 1.0f);
-        t->q[j] = s->q;
-        t->bias[j] = bias ? bias[channel] : 0.0f;
-        t->b[j] = call->backward ? s->r : t->bias[j];
-        if (call->stage.from_y)
-            t->undo[j] = cln_undo(weight ? weight[channel] : 1.0f, s->rstd);
+    uint64_t merged = call->grid.merged, group = p->channel / merged;
+    for (uint64_t j = 0, end; j < p->count; group++) { /* group by group: a division a channel would be felt */
+        const struct cln_group_scalars *s = &of[group - first];
+        for (end = least(p->count, (group + 1) * merged - p->channel); j < end; j++) {
+            uint64_t channel = p->channel + j;
+            t->m[j] = s->m;
+            t->c[j] = s->c;
+            t->a[j] = s->rstd * (weight ? weight[channel] : 1.0f);
+            t->q[j] = s->q;
+            t->bias[j] = bias ? bias[channel] : 0.0f;
+            t->b[j] = call->backward ? s->r : t->bias[j];
+            if (call->stage.from_y)
+                t->undo[j] = cln_undo(weight ? weight[channel] : 1.0f, s->rstd);
+        }
     }
     return (struct cln_scalars){t->m, t->c, t->a, t->q, t->b, t->bias, t->undo};
 }
