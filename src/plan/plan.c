@@ -263,14 +263,15 @@ static void narrow(const clnorm_plan *plan, struct cln_op *op, enum cln_role rol
         op->role[role] = part_of(&op->role[role], is_host(plan), (size_t)offset, (size_t)bytes);
 }
 
-/* Batch k of a call of n samples, as a call of its own: its samples of the tensors, and its planes of what statistics groups have. The
- * gradients of weights are added to those of the batches before. */
-static struct cln_op batch_of(const clnorm_plan *plan, const struct cln_op *whole, uint64_t n, uint64_t k)
+/* Batch k of a call of n samples, of `sample` elements each, as a call of its own: its samples of the tensors, and its planes of what
+ * statistics groups have. The gradients of weights are added to those of the batches before. */
+static struct cln_op batch_of(const clnorm_plan *plan, const struct cln_op *whole, uint64_t n, uint64_t sample,
+                              uint64_t k)
 {
     static const enum cln_role tensors[] = {CLN_X, CLN_Y, CLN_DY, CLN_DX, CLN_Z, CLN_DZ},
                                planes[] = {CLN_STATE, CLN_MEAN, CLN_VAR, CLN_RSTD};
     struct cln_op op = *whole;
-    uint64_t samples = (uint64_t)plan->desc.virtual_batch, first = k * samples, sample = whole->elements / n;
+    uint64_t samples = (uint64_t)plan->desc.virtual_batch, first = k * samples;
     op.first = first * sample;
     op.view = cln_view_make(&plan->desc, least(samples, n - first));
     for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
@@ -319,11 +320,11 @@ static clnorm_status copy_running(clnorm_plan *plan, const struct cln_op *whole,
 static clnorm_status run_batches(clnorm_plan *plan, enum cln_call call, const struct cln_op *whole)
 {
     struct cln_view one = cln_view_make(&plan->desc, 1);
-    uint64_t n = whole->elements / cln_view_elements(&one), batches = cln_view_batches(&plan->desc, n);
+    uint64_t sample = cln_view_elements(&one), n = whole->elements / sample, batches = cln_view_batches(&plan->desc, n);
     int commits = cln_bound(whole, CLN_RUNNING_MEAN);
     clnorm_status status = commits ? copy_running(plan, whole, 0) : CLNORM_OK;
     for (uint64_t k = 0; k < batches && status == CLNORM_OK; k++) {
-        struct cln_op op = batch_of(plan, whole, n, k);
+        struct cln_op op = batch_of(plan, whole, n, sample, k);
         if (commits) {
             op.role[CLN_RUNNING_MEAN] = kept(plan, whole, 0);
             op.role[CLN_RUNNING_VAR] = kept(plan, whole, 1);
