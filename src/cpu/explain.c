@@ -171,8 +171,8 @@ static size_t explain_types(char *text, size_t bytes, const clnorm_plan *plan)
     const clnorm_desc *d = &plan->desc;
     if (d->dtype == CLNORM_F32 && d->y_dtype == CLNORM_F32 && !d->activation && !d->residual)
         return 0;
-    return (size_t)snprintf(text, bytes, "x %s, y %s%s%s: computed in f32, on blocks in the nearest caches\n",
-                            types[d->dtype], types[d->y_dtype], residuals[d->residual], activations[d->activation]);
+    return (size_t)snprintf(text, bytes, "x %s, y %s%s%s: computed in f32\n", types[d->dtype], types[d->y_dtype],
+                            residuals[d->residual], activations[d->activation]);
 }
 
 static const char *family_name(const clnorm_plan *plan)

@@ -151,14 +151,26 @@ struct cln_element_kernels {
                                   const struct cln_fusion *f, size_t n);
 };
 
-/* cln_family_kernels for tensors of other types than f32 as they are, so that no scratch is needed; dx is of x's type. Empty slots: there are
+/* What becomes of a normalized value t before it is stored, y = act(t + z): without an activation, with ReLU or a leaky one. */
+struct cln_finish {
+    const void *z; /* where y is, of x's type; NULL: 0 */
+    clnorm_activation activation;
+    float slope;
+};
+static inline int cln_can_finish(clnorm_activation activation)
+{
+    return activation == CLNORM_NO_ACTIVATION || activation == CLNORM_RELU || activation == CLNORM_LEAKY_RELU;
+}
+
+/* cln_family_kernels for tensors of any type as they are, so that no scratch is needed; dx is of x's type. Empty slots: there are
  * none, and src/cpu/stage.h goes by blocks. */
 struct cln_typed_family_kernels {
     void (*statistics)(const void *x, clnorm_dtype type, struct cln_band band, double *mean, double *m2);
     void (*dots)(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, struct cln_band band,
                  const float *m, const float *c, double *sum_dy, double *sum_dyd);
+    /* finish: NULL where t is y */
     void (*apply)(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
-                  const struct cln_scalars *k);
+                  const struct cln_scalars *k, const struct cln_finish *finish);
     void (*gradient)(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, void *dx,
                      struct cln_stretch at, const struct cln_scalars *k);
 };
@@ -168,7 +180,7 @@ struct cln_typed_kernels {
     struct cln_typed_family_kernels segments, columns;
     /* Rows of CLN_NARROW_ROW elements or more. */
     void (*rows_apply)(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, const struct cln_rows *rows,
-                       const struct cln_scalars *k);
+                       const struct cln_scalars *k, const struct cln_finish *finish);
 };
 
 struct cln_cpu_kernels {

@@ -32,6 +32,13 @@ void *cln_stage_at(const struct cln_op *op, enum cln_role role, uint64_t i)
     return begin ? begin + i * cln_role_bytes(op, role) : NULL;
 }
 
+struct cln_finish cln_stage_finish(const struct cln_stage *s, uint64_t at)
+{
+    const struct cln_op *op = s->op;
+    return (struct cln_finish){op->residual == CLNORM_RESIDUAL_AFTER ? cln_stage_at(op, CLN_Z, at) : NULL,
+                               op->activation, op->slope};
+}
+
 struct cln_scalars cln_stage_scalars(const struct cln_scalars *k, uint64_t j)
 {
 #define FROM(plane) k->plane ? k->plane + j : NULL
@@ -322,10 +329,12 @@ void cln_stage_apply(const struct cln_stage *s, const struct cln_family_kernels 
         family->apply(cln_stage_at(op, CLN_X, at), cln_stage_at(op, CLN_Y, at), all, k);
         return;
     }
-    const struct cln_typed_family_kernels *typed = s->unfused ? typed_of(s, family) : NULL;
+    const struct cln_typed_family_kernels *typed = cln_can_finish(op->activation) ? typed_of(s, family) : NULL;
     if (typed) {
+        struct cln_finish finish = cln_stage_finish(s, at);
         all.streaming = s->streaming;
-        typed->apply(cln_stage_at(op, CLN_X, at), op->x_dtype, cln_stage_at(op, CLN_Y, at), op->y_dtype, all, k);
+        typed->apply(cln_stage_at(op, CLN_X, at), op->x_dtype, cln_stage_at(op, CLN_Y, at), op->y_dtype, all, k,
+                     s->unfused ? NULL : &finish);
         return;
     }
     float x[WRITE], t[WRITE];
@@ -361,7 +370,7 @@ static void typed_gradient(const struct cln_stage *s, const struct cln_typed_fam
     all.streaming = s->streaming;
     if (op->source == CLN_FROM_RUNNING) {
         struct cln_scalars scale = {.m = k->q, .c = k->q, .a = k->a, .b = k->b};
-        typed->apply(dy, op->y_dtype, dx, op->x_dtype, all, &scale);
+        typed->apply(dy, op->y_dtype, dx, op->x_dtype, all, &scale, NULL);
     } else {
         typed->gradient(x, op->x_dtype, dy, op->y_dtype, dx, all, k);
     }

@@ -1,4 +1,4 @@
-/* Between the calls and the kernels, which compute on f32 alone: tensors of 16 bits and what is fused with the norm.
+/* Between the calls and the kernels, most of which compute on f32 alone: tensors of 16 bits and what is fused with the norm.
  *
  * A block of a tensor is widened into scratch on the stack that stays in the near caches, the kernel runs on it, and a last pass over
  * what it gave adds the residual, does the activation, rounds and stores. In backward dy·act′(t) takes the place of dy: t is worked out
@@ -29,6 +29,8 @@ struct cln_stage cln_stage_make(const struct cln_cpu_kernels *kernels, const str
 
 /* Element i of a tensor; NULL if it is not bound. */
 void *cln_stage_at(const struct cln_op *op, enum cln_role role, uint64_t i);
+/* What becomes of the values from element `at` on. */
+struct cln_finish cln_stage_finish(const struct cln_stage *s, uint64_t at);
 /* n elements of x. */
 void cln_stage_widen(const struct cln_stage *s, uint64_t at, uint64_t n, float *to);
 /* sum = x + z for n elements from `at` on. */

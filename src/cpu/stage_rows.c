@@ -166,9 +166,10 @@ void cln_stage_rows_apply(const struct cln_stage *s, uint64_t at, const struct c
         s->kernels->rows.apply(cln_stage_at(op, CLN_X, at), cln_stage_at(op, CLN_Y, at), rows, k);
         return;
     }
-    if (s->unfused && rows->length >= CLN_NARROW_ROW && s->kernels->typed.rows_apply) {
+    if (cln_can_finish(op->activation) && rows->length >= CLN_NARROW_ROW && s->kernels->typed.rows_apply) {
+        struct cln_finish finish = cln_stage_finish(s, at);
         s->kernels->typed.rows_apply(cln_stage_at(op, CLN_X, at), op->x_dtype, cln_stage_at(op, CLN_Y, at), op->y_dtype,
-                                     rows, k);
+                                     rows, k, s->unfused ? NULL : &finish);
         return;
     }
     float x[WRITE], t[WRITE];

@@ -245,6 +245,7 @@ struct tensors {
     struct source x, dy;
     void *out;
     clnorm_dtype out_type;
+    const struct cln_finish *finish;
 };
 
 /* n ≤ LANES elements of a row from element i on, which is of column j. */
@@ -259,7 +260,7 @@ INLINE void vector_of(const struct tensors *of, size_t i, size_t n, const struct
     else
         v = d * PLANE(k->a) + PLANE(k->b);
 #undef PLANE
-    store_as(v, of->out, of->out_type, i, n, streaming);
+    store_as(finished(v, of->finish, of->x.type, i, n), of->out, of->out_type, i, n, streaming);
 }
 
 INLINE void walk(const struct tensors *of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient,
@@ -296,31 +297,36 @@ INLINE void walk_as(struct tensors of, const struct cln_stretch *at, const struc
 }
 
 /* x, dy → out, each with its type. */
-#define TENSORS(x, x_type, dy, dy_type, out, out_type)                                                                 \
-    ((struct tensors){{(x), (x_type), 0}, {(dy), (dy_type), 0}, (out), (out_type)})
+#define TENSORS(x, x_type, dy, dy_type, out, out_type, finish)                                                         \
+    ((struct tensors){{(x), (x_type), 0}, {(dy), (dy_type), 0}, (out), (out_type), (finish)})
 
 static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as(TENSORS(x, CLNORM_F32, NULL, CLNORM_F32, y, CLNORM_F32), &at, k, 0);
+    walk_as(TENSORS(x, CLNORM_F32, NULL, CLNORM_F32, y, CLNORM_F32, NULL), &at, k, 0);
 }
 
 static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as(TENSORS(x, CLNORM_F32, dy, CLNORM_F32, dx, CLNORM_F32), &at, k, 1);
+    walk_as(TENSORS(x, CLNORM_F32, dy, CLNORM_F32, dx, CLNORM_F32, NULL), &at, k, 1);
 }
 
 static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
-                        const struct cln_scalars *k)
+                        const struct cln_scalars *k, const struct cln_finish *finish)
 {
-#define CALL(of_x, of_y) walk_as(TENSORS(x, (of_x), NULL, (of_y), y, (of_y)), &at, k, 0)
-    BY_NARROW_TYPES(x_type, y_type, CALL);
+#define CALL(of_x, of_y)     walk_as(TENSORS(x, (of_x), NULL, (of_y), y, (of_y), NULL), &at, k, 0)
+#define FINISHED(of_x, of_y) walk_as(TENSORS(x, (of_x), NULL, (of_y), y, (of_y), finish), &at, k, 0)
+    if (finish)
+        BY_TYPES(x_type, y_type, FINISHED);
+    else
+        BY_NARROW_TYPES(x_type, y_type, CALL);
 #undef CALL
+#undef FINISHED
 }
 
 static void gradient_typed(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, void *dx,
                            struct cln_stretch at, const struct cln_scalars *k)
 {
-#define CALL(of_x, of_dy) walk_as(TENSORS(x, (of_x), dy, (of_dy), dx, (of_x)), &at, k, 1)
+#define CALL(of_x, of_dy) walk_as(TENSORS(x, (of_x), dy, (of_dy), dx, (of_x), NULL), &at, k, 1)
     BY_NARROW_TYPES(x_type, dy_type, CALL);
 #undef CALL
 }

@@ -14,14 +14,6 @@
             CALL(CLNORM_F32);                                                                                          \
     } while (0)
 
-#define BY_TYPES(x, y, CALL)                                                                                           \
-    do {                                                                                                               \
-        if ((x) == CLNORM_F32 && (y) == CLNORM_F32)                                                                    \
-            CALL(CLNORM_F32, CLNORM_F32);                                                                              \
-        else                                                                                                           \
-            BY_NARROW_TYPES((x), (y), CALL);                                                                           \
-    } while (0)
-
 INLINE size_t head_of(const void *out, clnorm_dtype type, size_t n, int streaming)
 {
     return streaming ? before_line_as(out, type, n) : 0;
@@ -78,12 +70,12 @@ INLINE vec gelu_argument(vec t)
 
 INLINE vec act(clnorm_activation activation, float slope, vec t)
 {
-    vec rest, zero = splat(0.0f);
+    vec rest;
     switch (activation) {
     case CLNORM_RELU:
-        return choose(t <= zero, zero, t);
+        return relu(t);
     case CLNORM_LEAKY_RELU:
-        return choose(t > zero, t, splat(slope) * t);
+        return leaky_relu(t, slope);
     case CLNORM_GELU_TANH:
         return t * sigmoid(gelu_argument(t), &rest);
     case CLNORM_SILU:

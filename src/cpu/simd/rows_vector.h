@@ -33,7 +33,8 @@ struct scalars {
 
 /* n elements of a row from its element i on: LANES of them unless it is its first or last ones. */
 INLINE void apply_vector_as(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, size_t i, size_t n,
-                            const struct scalars *s, const float *w, const float *bias, int streaming, size_t ahead)
+                            const struct scalars *s, const float *w, const float *bias, int streaming, size_t ahead,
+                            const struct cln_finish *finish)
 {
     size_t bytes = x_type == CLNORM_F32 ? 4 : 2;
     vec v = ((n == LANES ? load_as(x, x_type, i, n) : load_part_as(x, x_type, i, n, s->m)) - s->m - s->c) * s->a;
@@ -43,13 +44,13 @@ INLINE void apply_vector_as(const void *x, clnorm_dtype x_type, void *y, clnorm_
         v += load_lanes(bias, n, s->m);
     if (ahead)
         __builtin_prefetch((const char *)x + (i + ahead) * bytes, 0, 2);
-    store_as(v, y, y_type, i, n, streaming);
+    store_as(finished(v, finish, x_type, i, n), y, y_type, i, n, streaming);
 }
 
 INLINE void apply_vector(const float *x, float *y, size_t n, const struct scalars *s, const float *w, const float *bias,
                          int streaming, size_t ahead)
 {
-    apply_vector_as(x, CLNORM_F32, y, CLNORM_F32, 0, n, s, w, bias, streaming, ahead);
+    apply_vector_as(x, CLNORM_F32, y, CLNORM_F32, 0, n, s, w, bias, streaming, ahead, NULL);
 }
 
 /* Sums over rows of a chunk of columns, in chains of CHAIN rows. */

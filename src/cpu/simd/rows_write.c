@@ -15,6 +15,7 @@ struct tensors {
     const void *x;
     void *y;
     clnorm_dtype x_type, y_type;
+    const struct cln_finish *finish;
 };
 
 INLINE void apply_as(struct tensors of, const struct cln_rows *rows, const struct cln_scalars *k, int weighted,
@@ -29,12 +30,12 @@ INLINE void apply_as(struct tensors of, const struct cln_rows *rows, const struc
         size_t head = streaming ? before_line_as((char *)of.y + at * y_bytes, of.y_type, n) : 0;
 #define VECTOR(lanes)                                                                                                  \
     apply_vector_as(of.x, of.x_type, of.y, of.y_type, at + i, (lanes), &s, weighted ? w + i : NULL,                    \
-                    biased ? bias + i : NULL, streaming, ahead)
+                    biased ? bias + i : NULL, streaming, ahead, of.finish)
         for (size_t part; i < head; i += part) {
             part = least(LANES, head - i);
             if (part == LANES) /* of 16 bits there are two vectors a line */
                 apply_vector_as(of.x, of.x_type, of.y, of.y_type, at + i, LANES, &s, weighted ? w + i : NULL,
-                                biased ? bias + i : NULL, 0, ahead);
+                                biased ? bias + i : NULL, 0, ahead, of.finish);
             else
                 VECTOR(part);
         }
@@ -63,20 +64,24 @@ static void apply(const float *x, float *y, const struct cln_rows *rows, const s
     if (rows->length < NARROW && rows->stride == rows->length && !whole)
         CLN_SIMD(rows_apply_narrow)(x, y, rows, k);
     else if (rows->streaming && rows->ahead)
-        apply_affine((struct tensors){x, y, CLNORM_F32, CLNORM_F32}, rows, k, 1, rows->ahead);
+        apply_affine((struct tensors){x, y, CLNORM_F32, CLNORM_F32, NULL}, rows, k, 1, rows->ahead);
     else
-        apply_affine((struct tensors){x, y, CLNORM_F32, CLNORM_F32}, rows, k, rows->streaming, 0);
+        apply_affine((struct tensors){x, y, CLNORM_F32, CLNORM_F32, NULL}, rows, k, rows->streaming, 0);
 }
 
 static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, const struct cln_rows *rows,
-                        const struct cln_scalars *k)
+                        const struct cln_scalars *k, const struct cln_finish *finish)
 {
-    if (x_type == CLNORM_F16 && y_type == CLNORM_F16)
-        apply_affine((struct tensors){x, y, CLNORM_F16, CLNORM_F16}, rows, k, rows->streaming, rows->ahead);
-    else if (x_type == CLNORM_BF16 && y_type == CLNORM_BF16)
-        apply_affine((struct tensors){x, y, CLNORM_BF16, CLNORM_BF16}, rows, k, rows->streaming, rows->ahead);
+#define CALL(of_x, of_y)                                                                                               \
+    apply_affine((struct tensors){x, y, (of_x), (of_y), NULL}, rows, k, rows->streaming, rows->ahead)
+#define FINISHED(of_x, of_y)                                                                                           \
+    apply_affine((struct tensors){x, y, (of_x), (of_y), finish}, rows, k, rows->streaming, rows->ahead)
+    if (finish)
+        BY_TYPES(x_type, y_type, FINISHED);
     else
-        apply_affine((struct tensors){x, y, x_type, y_type}, rows, k, rows->streaming, rows->ahead);
+        BY_NARROW_TYPES(x_type, y_type, CALL);
+#undef CALL
+#undef FINISHED
 }
 
 /* ---- gradient: 11 operations and 12 bytes an element ---- */

@@ -11,6 +11,7 @@ struct tensors {
     const void *x, *dy;
     void *out;
     clnorm_dtype x_type, dy_type, out_type;
+    const struct cln_finish *finish;
 };
 
 INLINE void part_of(struct tensors of, size_t i, size_t n, struct scalars s, int gradient)
@@ -19,14 +20,14 @@ INLINE void part_of(struct tensors of, size_t i, size_t n, struct scalars s, int
             : n == LANES ? load_as(of.dy, of.dy_type, i, n)
                          : load_part_as(of.dy, of.dy_type, i, n, s.m);
     vec x = n == LANES ? load_as(of.x, of.x_type, i, n) : load_part_as(of.x, of.x_type, i, n, s.m);
-    store_as(value_of(x, g, &s, gradient), of.out, of.out_type, i, n, 0);
+    store_as(finished(value_of(x, g, &s, gradient), of.finish, of.x_type, i, n), of.out, of.out_type, i, n, 0);
 }
 
 INLINE void vector_of(struct tensors of, size_t i, const struct scalars *s, int gradient, int streaming)
 {
     vec v = value_of(load_as(of.x, of.x_type, i, LANES), gradient ? load_as(of.dy, of.dy_type, i, LANES) : s->m, s,
                      gradient);
-    store_as(v, of.out, of.out_type, i, LANES, streaming);
+    store_as(finished(v, of.finish, of.x_type, i, LANES), of.out, of.out_type, i, LANES, streaming);
 }
 
 /* In the order of addresses, so that vectors begin on a line of `out` and only the first and the last of the stretch are parts: a
@@ -74,26 +75,31 @@ INLINE void walk_as(struct tensors of, const struct cln_stretch *at, const struc
 
 static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as((struct tensors){x, NULL, y, CLNORM_F32, CLNORM_F32, CLNORM_F32}, &at, k, 0);
+    walk_as((struct tensors){x, NULL, y, CLNORM_F32, CLNORM_F32, CLNORM_F32, NULL}, &at, k, 0);
 }
 
 static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
 {
-    walk_as((struct tensors){x, dy, dx, CLNORM_F32, CLNORM_F32, CLNORM_F32}, &at, k, 1);
+    walk_as((struct tensors){x, dy, dx, CLNORM_F32, CLNORM_F32, CLNORM_F32, NULL}, &at, k, 1);
 }
 
 static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
-                        const struct cln_scalars *k)
+                        const struct cln_scalars *k, const struct cln_finish *finish)
 {
-#define CALL(of_x, of_y) walk_as((struct tensors){x, NULL, y, (of_x), (of_y), (of_y)}, &at, k, 0)
-    BY_NARROW_TYPES(x_type, y_type, CALL);
+#define CALL(of_x, of_y)     walk_as((struct tensors){x, NULL, y, (of_x), (of_y), (of_y), NULL}, &at, k, 0)
+#define FINISHED(of_x, of_y) walk_as((struct tensors){x, NULL, y, (of_x), (of_y), (of_y), finish}, &at, k, 0)
+    if (finish)
+        BY_TYPES(x_type, y_type, FINISHED);
+    else
+        BY_NARROW_TYPES(x_type, y_type, CALL);
 #undef CALL
+#undef FINISHED
 }
 
 static void gradient_typed(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, void *dx,
                            struct cln_stretch at, const struct cln_scalars *k)
 {
-#define CALL(of_x, of_dy) walk_as((struct tensors){x, dy, dx, (of_x), (of_dy), (of_x)}, &at, k, 1)
+#define CALL(of_x, of_dy) walk_as((struct tensors){x, dy, dx, (of_x), (of_dy), (of_x), NULL}, &at, k, 1)
     BY_NARROW_TYPES(x_type, dy_type, CALL);
 #undef CALL
 }

@@ -2,9 +2,8 @@
 #ifndef CLNORM_SRC_CPU_SIMD_TYPED_H
 #define CLNORM_SRC_CPU_SIMD_TYPED_H
 
+#include "cpu/kernels.h"
 #include "cpu/simd/vector.h"
-
-#include <clnorm/clnorm.h>
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -23,6 +22,15 @@ typedef uint32_t lane_bits __attribute__((vector_size(LANES * 4)));
             CALL(CLNORM_BF16, CLNORM_BF16);                                                                            \
         else                                                                                                           \
             CALL((x), (y));                                                                                            \
+    } while (0)
+
+/* Of any types. */
+#define BY_TYPES(x, y, CALL)                                                                                           \
+    do {                                                                                                               \
+        if ((x) == CLNORM_F32 && (y) == CLNORM_F32)                                                                    \
+            CALL(CLNORM_F32, CLNORM_F32);                                                                              \
+        else                                                                                                           \
+            BY_NARROW_TYPES((x), (y), CALL);                                                                           \
     } while (0)
 
 /* mask: all bits of a lane or none. */
@@ -156,6 +164,27 @@ INLINE void store_as(vec v, void *p, clnorm_dtype type, size_t i, size_t n, int 
     }
 #endif
     memcpy(to, &h, sizeof h);
+}
+
+/* A NaN stays. */
+INLINE vec relu(vec t)
+{
+    return choose(t <= splat(0.0f), splat(0.0f), t);
+}
+
+INLINE vec leaky_relu(vec t, float slope)
+{
+    return choose(t > splat(0.0f), t, splat(slope) * t);
+}
+
+/* n ≤ LANES values t from element i on; z is of that type. f: NULL, as a constant, where t is y. */
+INLINE vec finished(vec t, const struct cln_finish *f, clnorm_dtype z_type, size_t i, size_t n)
+{
+    if (!f)
+        return t;
+    if (f->z)
+        t += load_as(f->z, z_type, i, n);
+    return f->activation == CLNORM_RELU ? relu(t) : f->activation == CLNORM_LEAKY_RELU ? leaky_relu(t, f->slope) : t;
 }
 
 #endif
