@@ -52,10 +52,8 @@ struct cln_form cln_form_of(const clnorm_desc *desc, enum cln_program which)
                             desc->backward_from_y != 0,
                             desc->lengths != 0,
                             desc->activation_mask != 0};
-    if (which == CLN_PROGRAM_GROUPS && form.mask)
-        return (struct cln_form){.y = form.y, .lengths = form.lengths, .mask = 1};
-    if (which == CLN_PROGRAM_GROUPS || which == CLN_PROGRAM_DOUBLE)
-        return (struct cln_form){.lengths = form.lengths};
+    if (which == CLN_PROGRAM_GROUPS || which == CLN_PROGRAM_DOUBLE) /* a mask alone is made of y */
+        return (struct cln_form){.y = form.mask ? form.y : CLNORM_F32, .lengths = form.lengths, .mask = form.mask};
     if (which == CLN_PROGRAM_COLUMNS && form.residual == CLNORM_RESIDUAL_BEFORE)
         form.residual = CLNORM_NO_RESIDUAL; /* the sum is backward's x */
     return form;

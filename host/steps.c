@@ -300,11 +300,11 @@ static void push_backward_found(struct cln_batch *b)
     PUSH(b, BACKWARD_FOUND, &p, &g, CLN_WEIGHT, CLN_FOUND);
 }
 
-/* Whether a sample has a length that does not fit. */
+/* Whether a sample has a length that does not fit; of a call with a mask once. */
 static void push_lengths_found(struct cln_batch *b)
 {
     const struct cln_op *op = b->op;
-    if (!b->has_lengths || op->step_count == 0 || op->elements == 0 || op->steps[0] == CLN_STEP_MASK)
+    if (!b->has_lengths || op->step_count == 0 || op->elements == 0 || op->follows)
         return;
     struct cln_geometry g = cln_geometry_results(op->samples, &b->device->tuning, 1);
     struct cln_problem p = cln_problem_of(op, &op->view, &g);

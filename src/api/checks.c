@@ -102,6 +102,11 @@ clnorm_status cln_check_lengths(const clnorm_plan *plan, const char *who, const 
     return CLNORM_OK;
 }
 
+int cln_tells_by_sign(const clnorm_desc *desc)
+{
+    return desc->activation == CLNORM_RELU || (desc->activation == CLNORM_LEAKY_RELU && desc->slope > 0.0f);
+}
+
 clnorm_status cln_check_mask(const clnorm_plan *plan, const char *who, const clnorm_buffer *mask)
 {
     if (!plan->desc.activation_mask && cln_given(mask))
@@ -113,12 +118,11 @@ clnorm_status cln_check_mask(const clnorm_plan *plan, const char *who, const cln
 clnorm_status cln_check_activation(const clnorm_plan *plan, const char *who, const clnorm_backward_args *args)
 {
     clnorm_activation activation = plan->desc.activation;
-    int by_sign = activation == CLNORM_RELU || (activation == CLNORM_LEAKY_RELU && plan->desc.slope > 0.0f);
     int from_y = plan->desc.backward_from_y != 0;
     if (from_y && cln_given(&args->x))
         return cln_fail(CLNORM_E_UNSUPPORTED,
                         "%s: x is given but must be left out, for desc.backward_from_y of the plan is 1", who);
-    if (cln_given(&args->y) && !by_sign && !from_y)
+    if (cln_given(&args->y) && !cln_tells_by_sign(&plan->desc) && !from_y)
         return cln_fail(CLNORM_E_UNSUPPORTED,
                         "%s: y is given but must be left out: its sign tells the gradient of CLNORM_RELU and of "
                         "CLNORM_LEAKY_RELU with slope > 0 alone",

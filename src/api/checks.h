@@ -21,6 +21,8 @@ clnorm_status cln_check_backward_steps(const clnorm_plan *plan, const char *who)
 /* z and sum of a forward or an inference: there with the residual that has them, and only then. */
 clnorm_status cln_check_residual(const clnorm_plan *plan, const char *who, const clnorm_buffer *z,
                                  const clnorm_buffer *sum);
+/* Whether the sign of y tells the gradient of the activation. */
+int cln_tells_by_sign(const clnorm_desc *desc);
 /* mask: only with desc.activation_mask. */
 clnorm_status cln_check_mask(const clnorm_plan *plan, const char *who, const clnorm_buffer *mask);
 /* lengths: only with desc.lengths. */

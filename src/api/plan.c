@@ -1,5 +1,6 @@
 #include "plan/plan.h"
 
+#include "api/checks.h"
 #include "base/status.h"
 
 #include <inttypes.h>
@@ -117,11 +118,10 @@ static clnorm_status check_backward_from_y(const clnorm_desc *d)
 static clnorm_status check_activation_mask(const clnorm_desc *d)
 {
     static const char who[] = "clnorm_plan_create";
-    int by_sign = d->activation == CLNORM_RELU || (d->activation == CLNORM_LEAKY_RELU && d->slope > 0.0f);
     if (d->activation_mask > 1)
         return cln_fail(CLNORM_E_ENUM, "%s: desc.activation_mask is %" PRIu32 " but must be 0 or 1", who,
                         d->activation_mask);
-    if (d->activation_mask && !by_sign)
+    if (d->activation_mask && !cln_tells_by_sign(d))
         return cln_fail(CLNORM_E_UNSUPPORTED,
                         "%s: desc.activation_mask is 1 but must be 0 with another activation than CLNORM_RELU, or "
                         "CLNORM_LEAKY_RELU with slope > 0: activation is %d, slope %g",

@@ -1,6 +1,7 @@
 /* The columns family, a vector of columns at a time. */
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
+#include "cpu/simd/tensors.h"
 #include "cpu/simd/typed.h"
 
 enum {
@@ -11,36 +12,15 @@ enum {
     WRITE_AHEAD = 2048    /* and before they are normalized */
 };
 
-/* Elements of a tensor of any type, from element `at` on. */
-struct source {
-    const void *p;
-    clnorm_dtype type;
-    uint64_t at;
-};
-
-INLINE struct source further(struct source of, uint64_t elements)
-{
-    return (struct source){of.p, of.type, of.at + elements};
-}
-
 /* `lanes` of a row: LANES but in the last vector of a band. */
 INLINE vec row_load(struct source of, uint64_t i, size_t lanes)
 {
-    return load_as(of.p, of.type, of.at + i, least(lanes, LANES));
+    return source_load(of, i, least(lanes, LANES));
 }
 
 INLINE vec plane_load(const float *p, size_t lanes)
 {
     return lanes >= LANES ? load(p) : load_part(p, lanes, splat(0.0f));
-}
-
-/* The lines of n elements from the i-th on. */
-INLINE void fetch_elements(struct source of, uint64_t i, size_t n)
-{
-    size_t bytes = of.type == CLNORM_F32 ? 4 : 2;
-    const char *next = (const char *)of.p + (of.at + i) * bytes;
-    for (size_t k = 0; k < n * bytes; k += 64)
-        __builtin_prefetch(next + k, 0, 2);
 }
 
 /* Near the mean of the first rows of each column, and exactly the value itself if they are all equal. */
@@ -97,9 +77,9 @@ struct fetches {
 
 INLINE void fetch_chain(const struct terms *of, struct fetches *f, int dots)
 {
-    fetch_elements(of->x, f->next, CHAIN * LANES);
+    source_fetch(of->x, f->next, CHAIN * LANES);
     if (dots)
-        fetch_elements(of->dy, f->next, CHAIN * LANES);
+        source_fetch(of->dy, f->next, CHAIN * LANES);
     f->next += CHAIN * LANES;
     f->column += CHAIN * LANES;
     if (f->column >= f->width) {
@@ -240,14 +220,6 @@ static void dots_typed(const void *x, clnorm_dtype x_type, const void *dy, clnor
 
 /* ---- apply and gradient, row by row: 4 and 6 operations, 8 and 12 bytes an element ---- */
 
-/* What is read and written: dy for a gradient alone. */
-struct tensors {
-    struct source x, dy;
-    void *out;
-    clnorm_dtype out_type;
-    const struct cln_finish *finish;
-};
-
 /* n ≤ LANES elements of a row from element i on, which is of column j. */
 INLINE void vector_of(const struct tensors *of, size_t i, size_t n, const struct cln_scalars *k, size_t j, int gradient,
                       int streaming)
@@ -276,9 +248,9 @@ INLINE void walk(const struct tensors *of, const struct cln_stretch *at, const s
         }
         for (; i + LANES <= end; i += LANES, j += LANES) {
             /* the processor alone loses track of x among the planes of scalars */
-            fetch_elements(of->x, i + WRITE_AHEAD, LANES);
+            source_fetch(of->x, i + WRITE_AHEAD, LANES);
             if (gradient)
-                fetch_elements(of->dy, i + WRITE_AHEAD, LANES);
+                source_fetch(of->dy, i + WRITE_AHEAD, LANES);
             vector_of(of, i, LANES, k, j, gradient, streaming);
         }
         if (i < end)
@@ -288,48 +260,15 @@ INLINE void walk(const struct tensors *of, const struct cln_stretch *at, const s
     }
 }
 
-INLINE void walk_as(struct tensors of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient)
+INLINE void walk_as(const struct tensors *of, const struct cln_stretch *at, const struct cln_scalars *k, int gradient)
 {
     if (at->streaming)
-        walk(&of, at, k, gradient, 1);
+        walk(of, at, k, gradient, 1);
     else
-        walk(&of, at, k, gradient, 0);
+        walk(of, at, k, gradient, 0);
 }
 
-/* x, dy → out, each with its type. */
-#define TENSORS(x, x_type, dy, dy_type, out, out_type, finish)                                                         \
-    ((struct tensors){{(x), (x_type), 0}, {(dy), (dy_type), 0}, (out), (out_type), (finish)})
-
-static void apply(const float *x, float *y, struct cln_stretch at, const struct cln_scalars *k)
-{
-    walk_as(TENSORS(x, CLNORM_F32, NULL, CLNORM_F32, y, CLNORM_F32, NULL), &at, k, 0);
-}
-
-static void gradient(const float *x, const float *dy, float *dx, struct cln_stretch at, const struct cln_scalars *k)
-{
-    walk_as(TENSORS(x, CLNORM_F32, dy, CLNORM_F32, dx, CLNORM_F32, NULL), &at, k, 1);
-}
-
-static void apply_typed(const void *x, clnorm_dtype x_type, void *y, clnorm_dtype y_type, struct cln_stretch at,
-                        const struct cln_scalars *k, const struct cln_finish *finish)
-{
-#define CALL(of_x, of_y)     walk_as(TENSORS(x, (of_x), NULL, (of_y), y, (of_y), NULL), &at, k, 0)
-#define FINISHED(of_x, of_y) walk_as(TENSORS(x, (of_x), NULL, (of_y), y, (of_y), finish), &at, k, 0)
-    if (finish)
-        BY_TYPES(x_type, y_type, FINISHED);
-    else
-        BY_NARROW_TYPES(x_type, y_type, CALL);
-#undef CALL
-#undef FINISHED
-}
-
-static void gradient_typed(const void *x, clnorm_dtype x_type, const void *dy, clnorm_dtype dy_type, void *dx,
-                           struct cln_stretch at, const struct cln_scalars *k)
-{
-#define CALL(of_x, of_dy) walk_as(TENSORS(x, (of_x), dy, (of_dy), dx, (of_x), NULL), &at, k, 1)
-    BY_NARROW_TYPES(x_type, dy_type, CALL);
-#undef CALL
-}
+#include "cpu/simd/writes.h"
 
 void CLN_SIMD(columns)(struct cln_family_kernels *kernels)
 {

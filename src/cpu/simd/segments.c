@@ -119,24 +119,11 @@ INLINE void square_add(vec d, vec *s, vec *q)
     *q += d * d;
 }
 
-/* x from element `at` on, of any type. */
-struct source {
-    const void *x;
-    clnorm_dtype type;
-    uint64_t at;
-};
-
-INLINE struct source further(struct source of, uint64_t elements)
+/* Lines as many as SIDE vectors have, if any are wanted. */
+INLINE void fetch_side(struct source of, size_t i, size_t ahead)
 {
-    return (struct source){of.x, of.type, of.at + elements};
-}
-
-INLINE void fetch_source(struct source of, size_t i, size_t ahead)
-{
-    size_t bytes = of.type == CLNORM_F32 ? 4 : 2;
-    const char *next = (const char *)of.x + (of.at + i + ahead) * bytes;
-    for (size_t t = 0; ahead && t < SIDE * LANES * bytes; t += LANES * sizeof(float))
-        __builtin_prefetch(next + t, 0, 2);
+    if (ahead)
+        source_fetch(of, i + ahead, SIDE * LANES);
 }
 
 /* Adds (x − p) and (x − p)² of n ≤ STRETCH elements. */
@@ -145,16 +132,16 @@ INLINE void run_squares(struct source of, size_t n, size_t ahead, struct cln_bes
     size_t i = 0;
     for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
         for (int t = 0; t < SIDE; t++)
-            square_add(load_as(of.x, of.type, of.at + i + t * LANES, LANES) - p, &s[t], &q[t]);
-        fetch_source(of, i, ahead);
+            square_add(source_load(of, i + t * LANES, LANES) - p, &s[t], &q[t]);
+        fetch_side(of, i, ahead);
         beside_side(beside, 0);
     }
     if (i < n)
-        fetch_source(of, i, ahead);
+        fetch_side(of, i, ahead);
     for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
-        square_add(load_as(of.x, of.type, of.at + i, LANES) - p, &s[t], &q[t]);
+        square_add(source_load(of, i, LANES) - p, &s[t], &q[t]);
     if (i < n)
-        square_add(load_part_as(of.x, of.type, of.at + i, n - i, p) - p, &s[SIDE - 1], &q[SIDE - 1]);
+        square_add(source_load_part(of, i, n - i, p) - p, &s[SIDE - 1], &q[SIDE - 1]);
 }
 
 INLINE void block_squares(struct source of, uint64_t outers, size_t n, uint64_t stride, size_t ahead,
@@ -180,11 +167,11 @@ INLINE float pivot_of(struct source of, size_t n)
 {
     enum { FIRST = 16 };
     vec s = {0};
-    float x0 = of.type == CLNORM_F32 ? ((const float *)of.x)[of.at] : load_as(of.x, of.type, of.at, 1)[0];
+    float x0 = of.type == CLNORM_F32 ? ((const float *)of.p)[of.at] : source_load(of, 0, 1)[0];
     if (n < FIRST)
         return x0;
     for (int i = 0; i < FIRST; i += LANES)
-        s += load_as(of.x, of.type, of.at + i, LANES) - splat(x0);
+        s += source_load(of, i, LANES) - splat(x0);
     return x0 + sum_of_lanes(s) / FIRST;
 }
 
@@ -252,26 +239,22 @@ INLINE void run_dots(struct source x, struct source dy, size_t n, size_t ahead, 
                      vec *a, vec *b)
 {
     size_t i = 0;
-#define X(i)  load_as(x.x, x.type, x.at + (i), LANES)
-#define DY(i) load_as(dy.x, dy.type, dy.at + (i), LANES)
     for (; i + SIDE * LANES <= n; i += SIDE * LANES) {
         for (int t = 0; t < SIDE; t++)
-            dot_add(DY(i + t * LANES), (X(i + t * LANES) - m) - c, &a[t], &b[t]);
-        fetch_source(x, i, ahead);
-        fetch_source(dy, i, ahead);
+            dot_add(source_load(dy, i + t * LANES, LANES), (source_load(x, i + t * LANES, LANES) - m) - c, &a[t],
+                    &b[t]);
+        fetch_side(x, i, ahead);
+        fetch_side(dy, i, ahead);
         beside_side(beside, 1);
     }
     if (i < n) {
-        fetch_source(x, i, ahead);
-        fetch_source(dy, i, ahead);
+        fetch_side(x, i, ahead);
+        fetch_side(dy, i, ahead);
     }
     for (int t = 0; t < SIDE - 1 && i + LANES <= n; t++, i += LANES)
-        dot_add(DY(i), (X(i) - m) - c, &a[t], &b[t]);
+        dot_add(source_load(dy, i, LANES), (source_load(x, i, LANES) - m) - c, &a[t], &b[t]);
     if (i < n)
-        dot_add(load_as(dy.x, dy.type, dy.at + i, n - i), (load_part_as(x.x, x.type, x.at + i, n - i, m) - m) - c,
-                &a[SIDE - 1], &b[SIDE - 1]);
-#undef X
-#undef DY
+        dot_add(source_load(dy, i, n - i), (source_load_part(x, i, n - i, m) - m) - c, &a[SIDE - 1], &b[SIDE - 1]);
 }
 
 INLINE void group_dots(struct source x, struct source dy, const struct cln_band *b, struct cln_beside *beside, float m_,

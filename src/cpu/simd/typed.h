@@ -128,6 +128,38 @@ INLINE vec load_part_as(const void *p, clnorm_dtype type, size_t i, size_t n, ve
     return type == CLNORM_F32 ? load_part((const float *)p + i, n, fill) : first_lanes(load_as(p, type, i, n), fill, n);
 }
 
+/* A tensor of any type, from element `at` on. */
+struct source {
+    const void *p;
+    clnorm_dtype type;
+    uint64_t at;
+};
+
+INLINE struct source further(struct source of, uint64_t elements)
+{
+    return (struct source){of.p, of.type, of.at + elements};
+}
+
+/* n ≤ LANES elements from the i-th on; lanes behind them are 0, or taken from fill. */
+INLINE vec source_load(struct source of, uint64_t i, size_t n)
+{
+    return load_as(of.p, of.type, of.at + i, n);
+}
+
+INLINE vec source_load_part(struct source of, uint64_t i, size_t n, vec fill)
+{
+    return n == LANES ? source_load(of, i, n) : load_part_as(of.p, of.type, of.at + i, n, fill);
+}
+
+/* Asks for the lines of n elements from the i-th on, not into the nearest cache. */
+INLINE void source_fetch(struct source of, uint64_t i, size_t n)
+{
+    size_t bytes = of.type == CLNORM_F32 ? 4 : 2;
+    const char *next = (const char *)of.p + (of.at + i) * bytes;
+    for (size_t k = 0; k < n * bytes; k += 64)
+        __builtin_prefetch(next + k, 0, 2);
+}
+
 /* Elements before a cache line of `out` begins, at most n. */
 INLINE size_t before_line_as(const void *out, clnorm_dtype type, size_t n)
 {
