@@ -324,8 +324,7 @@ def compare(options, environments, programs):
         return 1
     rows = []
     for i, case in enumerate(options.cases, 1):
-        name, layout, sizes, norm = case
-
+        name, layout, sizes, _ = case
         text = f"[{i}/{len(options.cases)}] {name} {layout} {'x'.join(map(str, sizes))}"
 
         measured = compare_run.measure(contenders, case, options, lambda mode, text=text: say(f"{text} {mode}"))

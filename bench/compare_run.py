@@ -6,10 +6,14 @@ import math
 import os
 import select
 import subprocess
+import sys
 import tempfile
 import time
 
 import numpy as np
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers"))
+from peers import weights_of
 
 MODES = ("train", "infer", "backward")
 EPS = 1e-5
@@ -112,14 +116,6 @@ class Contender:
 # ---- the reference
 
 
-def weights_of(layout, sizes, norm):
-    """Values of weight and bias: of layer and RMS norm the last dimensions in the order of memory, else the channels."""
-    if norm["norm"] not in ("layer", "rms"):
-        return sizes[1]
-    whole = [sizes[0], *sizes[2:], sizes[1]] if layout == "nsc" else list(sizes)
-    return math.prod(whole[len(whole) - norm.get("dims", 1) :])
-
-
 def make_inputs(sizes, c, seed):
     """x, dy, weight, bias, running_mean, running_var in f32: about 0 with variance 1; running_var at least 0.5. c: weights."""
     generator = np.random.default_rng(seed)
@@ -139,7 +135,30 @@ def rows(flat, layout, sizes, channels):
     return chosen.reshape(len(channels), n * spatial).astype(np.float64)
 
 
-class Reference:
+class Expectation:
+    """What a case must give: `expected`, of each mode a pair of values and tolerances an output; of which values `got`
+    takes the same from an output, and `place` has a word for one."""
+
+    def complaint(self, mode, outputs):
+        """None, or a sentence about the first output that is off. outputs: as in FOLDER/outputs."""
+        counts = [math.prod(self.sizes), *([self.weights] * 2 if mode == "backward" else [])]
+        names = ["dx", "dweight", "dbias"] if mode == "backward" else ["y"]
+        if outputs.size != sum(counts):
+            return f"{outputs.size} values came back and must be {sum(counts)}"
+        parts = np.split(outputs, np.cumsum(counts)[:-1])
+        for name, part, (expected, tolerance) in zip(names, parts, self.expected[mode], strict=True):
+            got = self.got(name, part)
+            good = np.abs(got - expected) <= tolerance  # false for a NaN
+            if not good.all():
+                k, i = np.unravel_index(np.argmin(good), good.shape)
+                return (
+                    f"{name} of {self.place(name, k)} is {got[k, i]:.9g} where the fp64 reference has "
+                    f"{expected[k, i]:.9g}, off by more than {tolerance[k, 0]:.3g}"
+                )
+        return None
+
+
+class Reference(Expectation):
     """What a case of batch norm must give, in fp64 by the formulas of docs/math.md, for some channels, and how far off f32 may be.
 
     A peer may add up a channel's m values in any order, in chains too, whose rounding errors grow like a random walk:
@@ -149,7 +168,8 @@ class Reference:
 
     def __init__(self, layout, sizes, inputs):
         self.layout, self.sizes = layout, sizes
-        c, m = sizes[1], math.prod(sizes) // sizes[1]
+        self.weights = c = sizes[1]
+        m = math.prod(sizes) // c
         most = min(c, max(2, CHECK_VALUES // m))
         self.channels = np.unique(np.linspace(0, c - 1, most).astype(int))
         x, dy = (rows(flat, layout, sizes, self.channels) for flat in inputs[:2])
@@ -175,44 +195,27 @@ class Reference:
             ],
         }
 
-    def complaint(self, mode, outputs):
-        """None, or a sentence about the first output that is off. outputs: as in FOLDER/outputs."""
-        elements, c = math.prod(self.sizes), self.sizes[1]
-        counts = [elements, c, c] if mode == "backward" else [elements]
-        names = ["dx", "dweight", "dbias"] if mode == "backward" else ["y"]
-        if outputs.size != sum(counts):
-            return f"{outputs.size} values came back and must be {sum(counts)}"
-        parts = np.split(outputs, np.cumsum(counts)[:-1])
-        for name, part, (expected, tolerance) in zip(names, parts, self.expected[mode], strict=True):
-            tensor = name in ("y", "dx")
-            got = (
-                rows(part, self.layout, self.sizes, self.channels)
-                if tensor
-                else part[self.channels, None].astype(float)
-            )
-            good = np.abs(got - expected) <= tolerance  # false for a NaN
-            if not good.all():
-                k, i = np.unravel_index(np.argmin(good), good.shape)
-                return (
-                    f"{name} of channel {self.channels[k]} is {got[k, i]:.9g} where the fp64 reference has "
-                    f"{expected[k, i]:.9g}, off by more than {tolerance[k, 0]:.3g}"
-                )
-        return None
+    def got(self, name, part):
+        if name in ("y", "dx"):
+            return rows(part, self.layout, self.sizes, self.channels)
+        return part[self.channels, None].astype(np.float64)
+
+    def place(self, name, k):
+        return f"channel {self.channels[k]}"
 
 
-class SamplesReference:
+class SamplesReference(Expectation):
     """The same of norms within a sample: layer, RMS, group and instance norm. Statistics groups are rows of a matrix; some
     are checked in y and dx, and all weights in dweight and dbias."""
 
     def __init__(self, layout, sizes, norm, inputs):
         self.layout, self.sizes, self.norm = layout, sizes, norm
-        weights = weights_of(layout, sizes, norm)
+        self.weights = weights = weights_of(layout, sizes, norm)
         x, dy = (self.matrix(flat) for flat in inputs[:2])
         length, count = x.shape[1], x.shape[0]
         weight, bias, running_mean, running_var = (v.astype(np.float64) for v in inputs[2:])
         self.rows = np.unique(np.linspace(0, count - 1, min(count, max(2, CHECK_VALUES // length))).astype(int))
         off, off_weights = (8 * U * (16 + math.sqrt(m)) for m in (length, x.size // weights))
-        self.weights = weights
         sums = [np.zeros(weights) for _ in range(4)]
         some = max(1, CHECK_VALUES // length)
         for begin in range(0, count, some):
@@ -247,7 +250,7 @@ class SamplesReference:
     def matrix(self, flat):
         """A tensor in memory order as [statistics group, value]; of group norm channel by channel."""
         if self.norm["norm"] in ("layer", "rms"):
-            return flat.reshape(-1, weights_of(self.layout, self.sizes, self.norm))
+            return flat.reshape(-1, self.weights)
         n, c, spatial = self.sizes[0], self.sizes[1], math.prod(self.sizes[2:])
         groups = self.norm.get("groups", c)
         if self.layout == "ncs":
@@ -283,25 +286,12 @@ class SamplesReference:
         rstd = 1 / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + EPS)
         return x * rstd, rstd
 
-    def complaint(self, mode, outputs):
-        """As Reference.complaint."""
-        counts = [math.prod(self.sizes), *([self.weights] * 2 if mode == "backward" else [])]
-        names = ["dx", "dweight", "dbias"] if mode == "backward" else ["y"]
-        if outputs.size != sum(counts):
-            return f"{outputs.size} values came back and must be {sum(counts)}"
-        parts = np.split(outputs, np.cumsum(counts)[:-1])
-        for name, part, (expected, tolerance) in zip(names, parts, self.expected[mode], strict=True):
-            tensor = name in ("y", "dx")
-            got = self.matrix(part)[self.rows].astype(np.float64) if tensor else part[:, None].astype(np.float64)
-            good = np.abs(got - expected) <= tolerance  # false for a NaN
-            if not good.all():
-                k, i = np.unravel_index(np.argmin(good), good.shape)
-                place = f"group {self.rows[k]}" if tensor else f"weight {k}"
-                return (
-                    f"{name} of {place} is {got[k, i]:.9g} where the fp64 reference has {expected[k, i]:.9g}, off by more "
-                    f"than {tolerance[k, 0]:.3g}"
-                )
-        return None
+    def got(self, name, part):
+        values = self.matrix(part)[self.rows] if name in ("y", "dx") else part[:, None]
+        return values.astype(np.float64)
+
+    def place(self, name, k):
+        return f"group {self.rows[k]}" if name in ("y", "dx") else f"weight {k}"
 
 
 def reference_of(layout, sizes, norm, inputs):

@@ -86,6 +86,8 @@ class NumPy:
 
 
 class PyTorch:
+    """A case's norm has calls of its own: train_group and so on."""
+
     def __init__(self):
         import torch
 
@@ -102,6 +104,8 @@ class PyTorch:
         if norm["norm"] == "instance" and layout == "nsc":
             raise NoSuchNorm("it has no channels-last instance norm without a copy")
         self.norm = norm["norm"]
+        for mode in ("train", "backward", *(["infer"] if self.norm in ("batch", "instance") else [])):
+            setattr(self, mode, getattr(self, f"{mode}_{self.norm}"))
         self.groups = norm.get("groups")
         if self.norm == "layer":
             # The dimensions in the order of memory: the last ones are normalized.
@@ -143,20 +147,67 @@ class PyTorch:
         self.running_mean.copy_(self.running[0])
         self.running_var.copy_(self.running[1])
 
-    def train(self, i):
-        out = (self.y[i], self.mean, self.rstd)
-        if self.norm == "layer":
-            self.torch.ops.aten.native_layer_norm.out(
-                self.x[i], self.normalized, self.weight, self.bias, EPS, out0=out[0], out1=out[1], out2=out[2]
-            )
-            return {"y": self.y[i]}
-        if self.norm == "group":
-            self.torch.ops.aten.native_group_norm.out(
-                self.x[i], self.weight, self.bias, *self.sizes, self.groups, EPS, out0=out[0], out1=out[1], out2=out[2]
-            )
-            return {"y": self.y[i]}
-        if self.norm == "instance":
-            return self.train_instance(i, out)
+    def train_layer(self, i):
+        out = {"out0": self.y[i], "out1": self.mean, "out2": self.rstd}
+        self.torch.ops.aten.native_layer_norm.out(
+            self.x[i], self.normalized, self.weight, self.bias, EPS, **out
+        )
+        return {"y": self.y[i]}
+
+    def backward_layer(self, i):
+        self.torch.ops.aten.native_layer_norm_backward.out(
+            self.dy[i],
+            self.x[i],
+            self.normalized,
+            self.mean,
+            self.rstd,
+            self.weight,
+            self.bias,
+            (True, True, True),
+            out0=self.y[i],
+            out1=self.dweight,
+            out2=self.dbias,
+        )
+        return {"dx": self.y[i], "dweight": self.dweight, "dbias": self.dbias}
+
+    def train_group(self, i):
+        out = {"out0": self.y[i], "out1": self.mean, "out2": self.rstd}
+        self.torch.ops.aten.native_group_norm.out(
+            self.x[i], self.weight, self.bias, *self.sizes, self.groups, EPS, **out
+        )
+        return {"y": self.y[i]}
+
+    def backward_group(self, i):
+        self.dx[i], dweight, dbias = self.torch.ops.aten.native_group_norm_backward(
+            self.dy[i], self.x[i], self.mean, self.rstd, self.weight, *self.sizes, self.groups, (True, True, True)
+        )
+        return {"dx": self.dx[i], "dweight": dweight, "dbias": dbias}
+
+    def repeated(self):
+        """Instance norm is batch norm of one sample of n·c channels, as torch.nn.functional.instance_norm does it."""
+        return [v.repeat(self.sizes[0]) for v in (self.weight, self.bias, self.running_mean, self.running_var)]
+
+    def train_instance(self, i):
+        n, c, _ = self.sizes
+        repeated = self.repeated()
+        self.forward(self.x[i], *repeated, True, MOMENTUM, EPS, out=(self.y[i], self.mean, self.rstd))
+        self.running_mean.copy_(repeated[2].view(n, c).mean(0))
+        self.running_var.copy_(repeated[3].view(n, c).mean(0))
+        return {"y": self.y[i]}
+
+    def infer_instance(self, i):
+        self.forward(self.x[i], *self.repeated(), False, MOMENTUM, EPS, out=(self.y[i], *self.unused))
+        return {"y": self.y[i]}
+
+    def backward_instance(self, i):
+        n, c, _ = self.sizes
+        weight = self.weight.repeat(n)
+        self.dx[i], dweight, dbias = self.gradients(
+            self.dy[i], self.x[i], weight, None, None, self.mean, self.rstd, True, EPS, (True, True, True)
+        )
+        return {"dx": self.dx[i], "dweight": dweight.view(n, c).sum(0), "dbias": dbias.view(n, c).sum(0)}
+
+    def train_batch(self, i):
         self.forward(
             self.x[i],
             self.weight,
@@ -170,21 +221,7 @@ class PyTorch:
         )
         return {"y": self.y[i]}
 
-    def train_instance(self, i, out):
-        """As torch.nn.functional.instance_norm does it: batch norm of one sample of n·c channels."""
-        n, c, _ = self.sizes
-        repeated = [v.repeat(n) for v in (self.weight, self.bias, self.running_mean, self.running_var)]
-        self.forward(self.x[i], *repeated, True, MOMENTUM, EPS, out=out)
-        self.running_mean.copy_(repeated[2].view(n, c).mean(0))
-        self.running_var.copy_(repeated[3].view(n, c).mean(0))
-        return {"y": self.y[i]}
-
-    def infer(self, i):
-        if self.norm == "instance":
-            n = self.sizes[0]
-            repeated = [v.repeat(n) for v in (self.weight, self.bias, self.running_mean, self.running_var)]
-            self.forward(self.x[i], *repeated, False, MOMENTUM, EPS, out=(self.y[i], *self.unused))
-            return {"y": self.y[i]}
+    def infer_batch(self, i):
         self.forward(
             self.x[i],
             self.weight,
@@ -198,25 +235,7 @@ class PyTorch:
         )
         return {"y": self.y[i]}
 
-    def backward(self, i):
-        if self.norm == "layer":
-            self.torch.ops.aten.native_layer_norm_backward.out(
-                self.dy[i], self.x[i], self.normalized, self.mean, self.rstd, self.weight, self.bias, (True, True, True),
-                out0=self.y[i], out1=self.dweight, out2=self.dbias,
-            )
-            return {"dx": self.y[i], "dweight": self.dweight, "dbias": self.dbias}
-        if self.norm == "group":
-            self.dx[i], dweight, dbias = self.torch.ops.aten.native_group_norm_backward(
-                self.dy[i], self.x[i], self.mean, self.rstd, self.weight, *self.sizes, self.groups, (True, True, True)
-            )
-            return {"dx": self.dx[i], "dweight": dweight, "dbias": dbias}
-        if self.norm == "instance":
-            n, c, _ = self.sizes
-            weight = self.weight.repeat(n)
-            self.dx[i], dweight, dbias = self.gradients(
-                self.dy[i], self.x[i], weight, None, None, self.mean, self.rstd, True, EPS, (True, True, True)
-            )
-            return {"dx": self.dx[i], "dweight": dweight.view(n, c).sum(0), "dbias": dbias.view(n, c).sum(0)}
+    def backward_batch(self, i):
         self.dx[i], dweight, dbias = self.gradients(
             self.dy[i],
             self.x[i],
@@ -248,10 +267,10 @@ def wait_idle():
 
 
 def weights_of(layout, sizes, norm):
-    """Values of weight and bias."""
+    """Values of weight and bias: of layer and RMS norm the last dimensions in the order of memory, else the channels."""
     if norm["norm"] not in ("layer", "rms"):
         return sizes[1]
-    whole = [sizes[0], *sizes[2:], sizes[1]] if layout == "nsc" else sizes
+    whole = [sizes[0], *sizes[2:], sizes[1]] if layout == "nsc" else list(sizes)
     return math.prod(whole[len(whole) - norm.get("dims", 1) :])
 
 
