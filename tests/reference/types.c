@@ -30,20 +30,6 @@ static uint16_t infinity_of(enum reference_dtype dtype)
     return (uint16_t)(0x7fff >> f.fraction << f.fraction);
 }
 
-/* The largest value that is not above v ≥ 0, by bisection: bits are in the order of the values. */
-static uint16_t below(enum reference_dtype dtype, double v)
-{
-    uint16_t low = 0, high = infinity_of(dtype);
-    while (high - low > 1) {
-        const uint16_t middle = (uint16_t)((low + high) / 2);
-        if (reference_widen(dtype, middle) <= v)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* Halfway from the value of bits to the next; the next of the largest is the power of two that the format has not. */
 static double middle_above(enum reference_dtype dtype, uint16_t bits)
 {
@@ -60,11 +46,12 @@ uint16_t reference_narrow(enum reference_dtype dtype, double v)
         return (uint16_t)(infinity_of(dtype) | 1 << (format_of(dtype).fraction - 1));
     if (isinf(v))
         return (uint16_t)(sign | infinity_of(dtype));
-    const uint16_t low = below(dtype, fabs(v));
-    const double middle = middle_above(dtype, low);
-    if (fabs(v) < middle || (fabs(v) == middle && low % 2 == 0))
-        return (uint16_t)(sign | low);
-    return (uint16_t)(sign | (low + 1));
+    const struct format f = format_of(dtype);
+    const int smallest = 1 - f.bias, exponent = v == 0 || ilogb(v) < smallest ? smallest : ilogb(v);
+    if (exponent > f.bias)
+        return (uint16_t)(sign | infinity_of(dtype));
+    const double units = nearbyint(ldexp(fabs(v), f.fraction - exponent)); /* exact, then to nearest even */
+    return (uint16_t)(sign | (((exponent - smallest) << f.fraction) + (int)units));
 }
 
 double reference_round(enum reference_dtype dtype, double v)

@@ -149,7 +149,7 @@ START_TEST(narrowing)
 }
 END_TEST
 
-/* All of f32. The reference bisects, so only the first value of each run of equal results and the last are judged by it, and between
+/* All of f32. The reference is slow, so only the first value of each run of equal results and the last are judged by it, and between
  * them the result must not change: rounding keeps the order. */
 START_TEST(narrowing_all)
 {
