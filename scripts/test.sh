@@ -16,7 +16,7 @@ Intel's CPU runtime. Exit code 0 only if everything passed; ends with ctest's su
 END
 }
 
-# The cases of the short suite are all in parity_full_suite.
+# The cases of the short suite are all in parity-full@….
 selection=(--exclude-regex '^parity_short_suite$')
 for argument; do
     case $argument in
