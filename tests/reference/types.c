@@ -44,10 +44,9 @@ uint16_t reference_narrow(enum reference_dtype dtype, double v)
     const uint16_t sign = signbit(v) ? 0x8000 : 0;
     if (isnan(v))
         return (uint16_t)(infinity_of(dtype) | 1 << (format_of(dtype).fraction - 1));
-    if (isinf(v))
-        return (uint16_t)(sign | infinity_of(dtype));
     const struct format f = format_of(dtype);
-    const int smallest = 1 - f.bias, exponent = v == 0 || ilogb(v) < smallest ? smallest : ilogb(v);
+    const int smallest = 1 - f.bias, own = ilogb(v); /* of 0 below all others, of Inf above */
+    const int exponent = own < smallest ? smallest : own;
     if (exponent > f.bias)
         return (uint16_t)(sign | infinity_of(dtype));
     const double units = nearbyint(ldexp(fabs(v), f.fraction - exponent)); /* exact, then to nearest even */
